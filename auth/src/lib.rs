@@ -1,1 +1,4 @@
-//! The auth room.
+//! Who may call: ids, credentials, principals, permissions and the sealing of secrets.
+//! Never opens a socket, a file or a database, and reads no clock: `now` is passed in.
+
+pub mod ids;
