@@ -1,1 +1,14 @@
-//! The engine room.
+//! The engine room: what happens behind the door, from an accepted notification to the provider's answer.
+//! It must not know HTTP faces, configuration files or the command line.
+//!
+//! # Layout
+//!
+//! - [`limits`]: every bound, named with its unit and its source
+//! - [`model`]: the values that flow: notification, job, outcome, receipt; and their wire codec
+//! - [`broker`]: the queue for what is ready
+//! - [`store`]: devices, notifications, job records, what waits and what is dead
+
+pub mod broker;
+pub mod limits;
+pub mod model;
+pub mod store;

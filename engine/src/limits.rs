@@ -1,0 +1,96 @@
+//! Every bound of the engine, named with its unit and its source.
+//! It must not know who obeys them.
+
+use std::time::Duration;
+
+/// Entries (users or device tokens) of one job. One queue message, one device query, one record and one ack per job.
+pub const JOB_ENTRIES_MAX: usize = 500;
+
+/// Recipients one job may resolve to; what is beyond continues in a derived job.
+pub const JOB_RECIPIENTS_MAX: usize = 2_000;
+
+/// Recipients handed over at once from one tenant's queue, so that nobody waits behind a whole job.
+pub const SLICE_RECIPIENTS_MAX: usize = 32;
+
+/// Default of the bound on requests handed to a connection and not yet recorded, per process.
+pub const UNRECORDED_MAX_DEFAULT: usize = 4_096;
+/// Smallest configurable bound on unrecorded requests.
+pub const UNRECORDED_MAX_FLOOR: usize = 64;
+/// Largest configurable bound on unrecorded requests.
+pub const UNRECORDED_MAX_CEILING: usize = 65_536;
+
+/// A running job writes a part of its record at least this often.
+pub const RECORD_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a claim on a job holds after its writer's last part (the store's clock).
+pub const CLAIM_TTL: Duration = Duration::from_secs(20);
+
+/// From this many claims without progress a job runs alone in its process.
+pub const CLAIMS_ALONE: u32 = 3;
+/// At this many claims without progress a job becomes a dead row `poison`.
+pub const CLAIMS_POISON: u32 = 5;
+
+/// How often a job that somebody else holds is looked at again.
+pub const HELD_RECHECK: Duration = Duration::from_secs(1);
+
+/// A lease is good for this long after its broker connection was last heard from.
+pub const LEASE_HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A job that may not be sent for longer than this is closed, and what is left of it waits in the store.
+pub const HOLD_MAX: Duration = Duration::from_secs(60);
+
+/// A page reserved this long ago and not fed is published again with `recheck`.
+pub const RESERVATION_TTL: Duration = Duration::from_secs(30);
+/// A fed page without an end whose job wrote nothing for this long is published again with `recheck`.
+pub const FED_PAGE_TTL: Duration = Duration::from_secs(15 * 60);
+
+/// Released, unfinished jobs kept in the broker per tenant and lane.
+pub const RELEASE_AHEAD: usize = 64;
+
+/// Bytes of leased job bodies held in memory.
+pub const PREFETCHED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// An engine hands over a slice only if it has read the control version within this time.
+pub const CONTROL_LEASE: Duration = Duration::from_secs(1);
+
+/// APNs payload, bytes (Apple: "Sending notification requests to APNs").
+pub const APNS_PAYLOAD_MAX: usize = 4_096;
+/// APNs VoIP payload, bytes.
+pub const APNS_VOIP_PAYLOAD_MAX: usize = 5_120;
+/// FCM message data, bytes (Google: FCM error codes).
+pub const FCM_PAYLOAD_MAX: usize = 4_096;
+/// `apns-collapse-id`, bytes.
+pub const COLLAPSE_ID_MAX: usize = 64;
+
+/// Longest user id, bytes.
+pub const USER_ID_MAX: usize = 256;
+/// Longest device token, bytes.
+pub const DEVICE_TOKEN_MAX: usize = 4_096;
+
+/// Entries of a JSON bulk; larger audiences come as NDJSON.
+pub const BULK_ENTRIES_MAX: usize = 100_000;
+/// Body of a JSON bulk, bytes.
+pub const BULK_BODY_MAX: usize = 16 * 1024 * 1024;
+/// Body of any other request, bytes.
+pub const BODY_MAX: usize = 256 * 1024;
+/// Devices of one bulk registration.
+pub const REGISTRATIONS_MAX: usize = 10_000;
+
+/// Attempts of one recipient, the first included.
+pub const ATTEMPTS_MAX: u8 = 8;
+/// Default life of a notification.
+pub const TTL_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+/// Longest life of a notification (Apple stores 30 days, Google 28).
+pub const TTL_MAX: Duration = Duration::from_secs(28 * 24 * 3600);
+
+/// Recipients a tenant may have queued and waiting before its requests answer 429.
+pub const BACKLOG_MAX_DEFAULT: u64 = 10_000_000;
+/// Recipients a second a tenant may send, unless its limits say otherwise.
+pub const RATE_DEFAULT: u32 = 2_000;
+
+/// Pages of one notification that may be reserved or fed at a time on one engine.
+#[must_use]
+pub const fn pages_ahead(unrecorded_max: usize) -> usize {
+    let by_window = 2 * unrecorded_max / JOB_ENTRIES_MAX;
+    if by_window > 8 { by_window } else { 8 }
+}

@@ -1,0 +1,223 @@
+//! Tenants, their API keys, provider credentials and limits.
+
+use async_trait::async_trait;
+use clarion_auth::{KeyId, OrgId, TenantId};
+
+use super::Error;
+use crate::model::{Environment, Millis};
+
+/// A tenant: one app of one organisation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id, also the app id.
+    pub id: TenantId,
+    /// The organisation that owns it.
+    pub org: OrgId,
+    /// Apple's bundle id: the default topic.
+    pub bundle_id: Option<String>,
+    /// Whether Apple device tokens are of the sandbox unless they say otherwise.
+    pub use_sandbox: bool,
+    /// Overrides of the configured limits.
+    pub limits: TenantLimits,
+    /// When nothing of it is sent.
+    pub suspended: bool,
+    /// Who created it (the subject of the access token).
+    pub created_by: String,
+    /// When.
+    pub created_at: Millis,
+    /// Last change.
+    pub updated_at: Millis,
+    /// When it was deleted; such a tenant exists only for the engine, which ends its jobs as cancelled.
+    pub deleted_at: Option<Millis>,
+}
+
+/// Overrides of the configured limits; `None` means the configured default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Recipients a second.
+    pub rate: Option<u32>,
+    /// Recipients at once; a slice never exceeds it.
+    pub burst: Option<u32>,
+    /// Recipients queued and waiting.
+    pub backlog: Option<u64>,
+    /// Weight in the round robin; 1 when absent.
+    pub weight: Option<u32>,
+    /// Retries of unanswered requests, 0 to 3.
+    pub ambiguous_retries: Option<u8>,
+}
+
+/// Changes to a tenant; the outer `None` leaves a field as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TenantPatch {
+    /// New bundle id.
+    pub bundle_id: Option<String>,
+    /// New default environment.
+    pub use_sandbox: Option<bool>,
+    /// New limits, field by field; the inner `None` returns to the default.
+    pub rate: Option<Option<u32>>,
+    /// See [`TenantLimits::burst`].
+    pub burst: Option<Option<u32>>,
+    /// See [`TenantLimits::backlog`].
+    pub backlog: Option<Option<u64>>,
+    /// See [`TenantLimits::weight`].
+    pub weight: Option<Option<u32>>,
+    /// See [`TenantLimits::ambiguous_retries`].
+    pub ambiguous_retries: Option<Option<u8>>,
+    /// Suspend or resume.
+    pub suspended: Option<bool>,
+}
+
+/// An API key as stored: never the key itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKeyRecord {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Its public id (eight characters).
+    pub key_id: KeyId,
+    /// `msk_test_` rather than `msk_live_`.
+    pub is_test: bool,
+    /// SHA-256 of the whole key.
+    pub hash: [u8; 32],
+    /// The holder's name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Millis,
+    /// Coarsely, when it was last used.
+    pub last_used_at: Option<Millis>,
+}
+
+impl std::fmt::Debug for ApiKeyRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKeyRecord")
+            .field("tenant", &self.tenant)
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What kind of provider credential a row holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CredentialKind {
+    /// APNs signing key (.p8).
+    ApnsKey,
+    /// APNs client certificate (.p12 or .pem).
+    ApnsCertificate,
+    /// Google service account.
+    Fcm,
+}
+
+/// A sealed provider credential. At most one per tenant, provider and environment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CredentialRecord {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// `apns-production`, `apns-sandbox` or `fcm`: its place, and part of the seal's associated data.
+    pub credential_id: String,
+    /// What it is.
+    pub kind: CredentialKind,
+    /// For which of Apple's environments (production for FCM).
+    pub environment: Environment,
+    /// Grows with every replacement; part of the seal's associated data.
+    pub version: i64,
+    /// Public facts for lists: team id, key id, project id, fingerprint. JSON object text.
+    pub public: String,
+    /// The sealed secret.
+    pub sealed: Vec<u8>,
+    /// When it was stored.
+    pub created_at: Millis,
+}
+
+impl std::fmt::Debug for CredentialRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CredentialRecord")
+            .field("tenant", &self.tenant)
+            .field("credential_id", &self.credential_id)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tenants, keys, credentials. Every change that an engine must obey also raises the control version (see
+/// [`super::Control`]) in the same transaction.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// Stores a new tenant, with its credentials if given.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the id exists.
+    async fn create_tenant(
+        &self,
+        tenant: &Tenant,
+        credentials: &[CredentialRecord],
+    ) -> Result<(), Error>;
+
+    /// The tenant, unless it is unknown or deleted.
+    async fn tenant(&self, tenant: &TenantId) -> Result<Option<Tenant>, Error>;
+
+    /// The tenants of these organisations that are not deleted, oldest first; `None` means of all.
+    async fn tenants(&self, orgs: Option<&[OrgId]>) -> Result<Vec<Tenant>, Error>;
+
+    /// Changes a tenant and returns it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    async fn update_tenant(
+        &self,
+        tenant: &TenantId,
+        patch: &TenantPatch,
+        now: Millis,
+    ) -> Result<Tenant, Error>;
+
+    /// Marks a tenant deleted and removes its keys, credentials, devices and unfed pages. `false` when unknown. Its
+    /// waiting rows and jobs end as cancelled when the engine meets them.
+    async fn delete_tenant(&self, tenant: &TenantId, now: Millis) -> Result<bool, Error>;
+
+    /// Stores a new key.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown tenant, [`Error::Conflict`] when the key id exists.
+    async fn create_api_key(&self, key: &ApiKeyRecord) -> Result<(), Error>;
+
+    /// The key of this public id, of any tenant that is not deleted.
+    async fn api_key(&self, key_id: &KeyId) -> Result<Option<ApiKeyRecord>, Error>;
+
+    /// A tenant's keys, oldest first.
+    async fn api_keys(&self, tenant: &TenantId) -> Result<Vec<ApiKeyRecord>, Error>;
+
+    /// Deletes a key; `false` when the tenant has no such key.
+    async fn delete_api_key(
+        &self,
+        tenant: &TenantId,
+        key_id: &KeyId,
+        now: Millis,
+    ) -> Result<bool, Error>;
+
+    /// Notes when keys were last used (coarse, batched).
+    async fn touch_api_keys(&self, used: &[(KeyId, Millis)]) -> Result<(), Error>;
+
+    /// Stores or replaces a credential; `record.version` must be
+    /// what [`Accounts::next_credential_version`] said before sealing (it is part of the seal).
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when `record.version` is not the next one (another replacement won), [`Error::NotFound`] for an
+    /// unknown tenant.
+    async fn put_credential(&self, record: &CredentialRecord) -> Result<(), Error>;
+
+    /// The version that the next replacement of this credential will have (1 for a new one).
+    async fn next_credential_version(
+        &self,
+        tenant: &TenantId,
+        credential_id: &str,
+    ) -> Result<i64, Error>;
+
+    /// Deletes a credential; `false` when there is none.
+    async fn delete_credential(
+        &self,
+        tenant: &TenantId,
+        credential_id: &str,
+        now: Millis,
+    ) -> Result<bool, Error>;
+
+    /// A tenant's credentials.
+    async fn credentials(&self, tenant: &TenantId) -> Result<Vec<CredentialRecord>, Error>;
+}
