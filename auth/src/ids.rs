@@ -1,7 +1,7 @@
 //! The ids every room shares: validated once, cheap to copy around afterwards.
 //! Knows nothing of where an id is stored, of requests or of what an id may do.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -149,7 +149,7 @@ macro_rules! text_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
             }
         }
     };
@@ -188,6 +188,11 @@ impl KeyId {
     pub fn as_str(&self) -> &str {
         // Only ASCII gets in, so the fallback is never taken.
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// A key id from bytes that are base62 by construction.
+    pub(crate) const fn from_base62(bytes: [u8; KEY_ID_LEN]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -232,7 +237,7 @@ impl Serialize for KeyId {
 
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<'de, str>::deserialize(deserializer)?
+        String::deserialize(deserializer)?
             .parse()
             .map_err(de::Error::custom)
     }

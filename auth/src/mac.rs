@@ -1,42 +1,78 @@
-//! Keyed tags: what proves that an id is ours, and what stands in a log in place of a device token.
-//! It must not know what is tagged.
+//! Keyed MACs (HMAC-SHA256, truncated): ids that prove themselves, device tokens in logs.
+//! Knows nothing of what the bytes mean, nor of where the key came from.
 
-use aws_lc_rs::hmac;
+use std::fmt;
+use std::fmt::Write as _;
 
-/// A key for HMAC-SHA256 tags, derived from the deployment's master secret.
+use aws_lc_rs::{constant_time, hmac, rand};
+use zeroize::Zeroizing;
+
+use crate::CryptoUnavailable;
+
+/// Length of a MAC key, in bytes.
+pub const MAC_KEY_LEN: usize = 32;
+/// Bytes of a device token's hash that are shown: 64 bits tell tokens apart and tell nothing of them.
+const DEVICE_TOKEN_HASH_LEN: usize = 8;
+
+/// Keeps the uses of one key apart: no tag of one use is ever a tag of another.
+const DOMAIN_TAG32: &[u8] = b"clarion tag32";
+const DOMAIN_DEVICE_TOKEN: &[u8] = b"clarion device token";
+
+/// A key for MACs. Debug shows nothing of it.
 #[derive(Clone)]
 pub struct MacKey(hmac::Key);
 
 impl MacKey {
+    /// Draws a new key.
+    ///
+    /// # Errors
+    /// When the system has no random bytes.
+    pub fn generate() -> Result<Self, CryptoUnavailable> {
+        let mut bytes = Zeroizing::new([0; MAC_KEY_LEN]);
+        rand::fill(&mut *bytes).map_err(|_| CryptoUnavailable {
+            doing: "drawing random bytes",
+        })?;
+        Ok(Self::new(&bytes))
+    }
+
     /// A key from 32 secret bytes.
     #[must_use]
-    pub fn new(secret: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    pub fn new(bytes: &[u8; MAC_KEY_LEN]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// The first 32 bits of the tag over the parts, each preceded by its length.
+    /// A 32-bit tag over `parts`, each with its length, so that no two lists of parts run together.
+    ///
+    /// 32 bits keep strangers from guessing ids of things that exist; they are no signature.
     #[must_use]
     pub fn tag32(&self, parts: &[&[u8]]) -> [u8; 4] {
-        let tag = self.tag(parts);
-        let mut out = [0; 4];
-        out.copy_from_slice(&tag.as_ref()[..4]);
-        out
+        let mut tag = [0; 4];
+        tag.copy_from_slice(&self.sign(DOMAIN_TAG32, parts).as_ref()[..4]);
+        tag
     }
 
-    /// A short name for a device token, fit for logs: the same token has the same name within one deployment, and the name does
-    /// not lead back to the token.
+    /// Whether `tag` is the tag of `parts`; compared in constant time.
+    #[must_use]
+    pub fn verify32(&self, parts: &[&[u8]], tag: [u8; 4]) -> bool {
+        constant_time::verify_slices_are_equal(&self.tag32(parts), &tag).is_ok()
+    }
+
+    /// What stands for a device token in logs: 16 hex digits, the same for the same device token under
+    /// the same key, and useless to whoever lacks the key.
     #[must_use]
     pub fn device_token_hash(&self, device_token: &str) -> String {
-        let tag = self.tag(&[b"device token", device_token.as_bytes()]);
-        tag.as_ref()[..6]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let tag = self.sign(DOMAIN_DEVICE_TOKEN, &[device_token.as_bytes()]);
+        let mut hex = String::with_capacity(2 * DEVICE_TOKEN_HASH_LEN);
+        for byte in &tag.as_ref()[..DEVICE_TOKEN_HASH_LEN] {
+            // Writing to a String cannot fail.
+            write!(hex, "{byte:02x}").unwrap_or_default();
+        }
+        hex
     }
 
-    fn tag(&self, parts: &[&[u8]]) -> hmac::Tag {
+    fn sign(&self, domain: &[u8], parts: &[&[u8]]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
-        for part in parts {
+        for part in std::iter::once(&domain).chain(parts) {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
@@ -44,28 +80,77 @@ impl MacKey {
     }
 }
 
-impl std::fmt::Debug for MacKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MacKey(..)")
+impl fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MacKey").finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use super::MacKey;
+    use proptest::prelude::*;
 
-    #[test]
-    fn parts_do_not_run_together() {
-        let key = MacKey::new(&[7; 32]);
-        assert_ne!(key.tag32(&[b"ab", b"c"]), key.tag32(&[b"a", b"bc"]));
-        assert_eq!(key.tag32(&[b"ab", b"c"]), key.tag32(&[b"ab", b"c"]));
-        assert_ne!(key.tag32(&[b"a"]), MacKey::new(&[8; 32]).tag32(&[b"a"]));
+    use super::*;
+
+    fn key(byte: u8) -> MacKey {
+        MacKey::new(&[byte; MAC_KEY_LEN])
     }
 
     #[test]
-    fn a_device_token_is_not_in_its_name() {
-        let name = MacKey::new(&[7; 32]).device_token_hash("abcdef0123456789");
-        assert_eq!(name.len(), 12);
-        assert!(!"abcdef0123456789".contains(&name));
+    fn tags_depend_on_the_key_and_verify_under_it_only() {
+        let parts: [&[u8]; 2] = [b"tenant", b"notification"];
+        let tag = key(1).tag32(&parts);
+        assert_eq!(tag, key(1).tag32(&parts));
+        assert!(key(1).verify32(&parts, tag));
+        assert!(!key(2).verify32(&parts, tag));
+        assert!(!key(1).verify32(&parts, [0; 4]));
+        assert_ne!(MacKey::generate().unwrap().tag32(&parts), tag);
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let key = key(1);
+        let lists: [&[&[u8]]; 5] = [
+            &[b"ab", b"c"],
+            &[b"a", b"bc"],
+            &[b"abc"],
+            &[b"abc", b""],
+            &[],
+        ];
+        let tags: std::collections::HashSet<[u8; 4]> =
+            lists.iter().map(|parts| key.tag32(parts)).collect();
+        assert_eq!(tags.len(), lists.len());
+    }
+
+    #[test]
+    fn a_device_token_is_shown_as_sixteen_hex_digits_that_need_the_key() {
+        let device_token = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
+        let shown = key(1).device_token_hash(device_token);
+        assert_eq!(shown.len(), 16);
+        assert!(shown.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_eq!(shown, key(1).device_token_hash(device_token));
+        assert_ne!(shown, key(2).device_token_hash(device_token));
+        // Not the beginning of the tag32 of the same bytes.
+        let tag = key(1).tag32(&[device_token.as_bytes()]);
+        let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!shown.starts_with(&tag));
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", key(7)), "MacKey { .. }");
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_part_is_noticed(mut part in prop::collection::vec(any::<u8>(), 1..64)) {
+            let key = key(1);
+            let tag = key.tag32(&[&part]);
+            prop_assert!(key.verify32(&[&part], tag));
+            part[0] ^= 1;
+            // A false match is one in 2^32.
+            prop_assert!(!key.verify32(&[&part], tag));
+        }
     }
 }
