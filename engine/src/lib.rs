@@ -7,8 +7,10 @@
 //! - [`model`]: the values that flow: notification, job, outcome, receipt; and their wire codec
 //! - [`broker`]: the queue for what is ready
 //! - [`store`]: devices, notifications, job records, what waits and what is dead
+//! - [`intake`]: the one door by which every face submits a notification
 
 pub mod broker;
+pub mod intake;
 pub mod limits;
 pub mod model;
 pub mod store;
