@@ -244,9 +244,20 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn each_names_its_field<const N: usize>(table: [(Value, Value, &str); N]) {
+        for (content, options, path) in table {
+            let refusal = check(content, options.clone()).unwrap_err().to_string();
+            assert!(
+                refusal.starts_with(&format!("{path}: ")),
+                "{options}: {refusal}"
+            );
+        }
+    }
+
     #[test]
     fn each_rule_names_its_field() {
-        let table = [
+        each_names_its_field([
             (json!({"data": {"aps": {}}}), json!({}), "data.aps"),
             (
                 json!({}),
@@ -290,6 +301,12 @@ mod tests {
                 json!({"live_activity": {"event": "end"}, "push_type": "alert"}),
                 "options.live_activity",
             ),
+        ]);
+    }
+
+    #[test]
+    fn each_raw_override_names_its_field() {
+        each_names_its_field([
             (
                 json!({}),
                 json!({"apns": {"headers": {"apns-id": "x"}}}),
@@ -320,14 +337,7 @@ mod tests {
                 json!({"fcm": {"token": "x"}}),
                 "options.fcm.message.token",
             ),
-        ];
-        for (content, options, path) in table {
-            let refusal = check(content, options.clone()).unwrap_err().to_string();
-            assert!(
-                refusal.starts_with(&format!("{path}: ")),
-                "{options}: {refusal}"
-            );
-        }
+        ]);
     }
 
     #[test]
