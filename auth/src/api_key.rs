@@ -221,8 +221,13 @@ pub fn hash(presented: &str) -> ApiKeyHash {
 /// compare 32 bytes in constant time.
 #[must_use]
 pub fn verify(stored: Option<&ApiKeyHash>, presented: &str) -> bool {
+    matches(stored, &hash(presented))
+}
+
+/// Constant time, whether or not there is a stored hash; without one never true.
+fn matches(stored: Option<&ApiKeyHash>, presented: &ApiKeyHash) -> bool {
     const NOBODY: ApiKeyHash = [0; 32];
-    let equal = constant_time::verify_slices_are_equal(stored.unwrap_or(&NOBODY), &hash(presented));
+    let equal = constant_time::verify_slices_are_equal(stored.unwrap_or(&NOBODY), presented);
     equal.is_ok() & stored.is_some()
 }
 
@@ -235,16 +240,21 @@ fn draw_base62(out: &mut [u8]) -> Result<(), CryptoUnavailable> {
     let mut filled = 0;
     for _ in 0..DRAWS_MAX {
         rand::fill(&mut *random).map_err(|_| failed)?;
-        for byte in random.iter().filter(|&&byte| byte < UNBIASED) {
+        for letter in random.iter().filter_map(|&byte| base62_of(byte)) {
             let Some(slot) = out.get_mut(filled) else {
                 return Ok(());
             };
-            *slot = BASE62[usize::from(byte % 62)];
+            *slot = letter;
             filled += 1;
         }
     }
     out.zeroize();
     Err(failed)
+}
+
+/// The character that a random byte stands for; `None` where it would favour some characters.
+fn base62_of(byte: u8) -> Option<u8> {
+    (byte < UNBIASED).then(|| BASE62[usize::from(byte % 62)])
 }
 
 /// CRC32 of `body` as 6 base62 characters, most significant first, padded with `0`.
@@ -343,6 +353,14 @@ mod tests {
     }
 
     #[test]
+    fn every_character_is_equally_likely() {
+        for letter in BASE62 {
+            let bytes = (0..=u8::MAX).filter(|byte| base62_of(*byte) == Some(*letter));
+            assert_eq!(bytes.count(), 4, "{}", char::from(*letter));
+        }
+    }
+
+    #[test]
     fn only_the_whole_right_key_verifies() {
         let key = key();
         let stored = key.hash();
@@ -350,8 +368,8 @@ mod tests {
         assert!(!verify(Some(&stored), self::key().reveal()));
         assert!(!verify(Some(&stored), &key.reveal()[9..]));
         assert!(!verify(None, key.reveal()));
-        // The stand-in for unknown ids must never count as a match.
-        assert!(!verify(None, ""));
+        // Whatever stands in for an unknown id's hash must never count as a match.
+        assert!(!matches(None, &[0; 32]));
     }
 
     #[test]
