@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep_until};
 
 use crate::http2::{Answer, Event, Http2, Incoming, code};
-use crate::receipt::{Fate, Receipt};
+use crate::receipt::{Fate, Provider, Receipt};
 use crate::rules::{Action, Decision, Goaway, RuleSet, Subject};
 use crate::schedule::Schedule;
 use crate::site::Site;
@@ -259,9 +259,11 @@ impl Connection {
     }
 
     fn record(&mut self, stream: u32, verdict: Verdict, fate: Fate) -> Answer {
-        if verdict.provider == crate::Provider::Oauth {
+        if verdict.provider == Provider::Oauth {
             self.tally.token_requests += 1;
             self.tally.access_tokens += u64::from(verdict.success());
+        }
+        if !verdict.logged {
             return verdict.answer;
         }
         self.receipts.push(Receipt {

@@ -11,7 +11,7 @@
 //! - [`Simulator`], [`Options`]: starting and steering it
 //! - [`Rules`]: scripted behaviour
 //! - [`Receipt`], [`ReceiveLog`]: what was processed
-//! - `apns`: Apple's rules
+//! - `apns`: Apple's rules; `fcm`: Google's, and its token endpoint
 //! - `listener` accepts, `connection` drives, `http2` is the protocol as a pure state machine,
 //!   `schedule` holds answers until they are due
 //! - `world` is what connections share: `registry` (credentials), rules, log, counters
@@ -20,6 +20,7 @@ mod apns;
 mod connection;
 mod credentials;
 mod error;
+mod fcm;
 mod http2;
 mod jwt;
 mod listener;

@@ -16,6 +16,7 @@ use crate::Error;
 use crate::apns;
 use crate::apns::auth::ClientCertificate;
 use crate::connection::Connection;
+use crate::fcm;
 use crate::receipt::Provider;
 use crate::site::Site;
 use crate::world::World;
@@ -98,7 +99,7 @@ async fn client(
         .map(|leaf| ClientCertificate::new(leaf));
     let site = match provider {
         Provider::Apns => Site::Apns(apns::Session::new(certificate)),
-        Provider::Fcm | Provider::Oauth => return,
+        Provider::Fcm | Provider::Oauth => Site::Fcm(fcm::Session::new(number)),
     };
     let _open = Open::new(Arc::clone(&world), provider);
     if let Err(error) = Connection::new(world, site, number).serve(tls).await

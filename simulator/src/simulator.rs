@@ -11,9 +11,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::apns::auth;
-use crate::credentials::ApnsTestKey;
+use crate::credentials::{ApnsTestKey, FcmTestAccount};
 use crate::listener::{self, Settings};
 use crate::receipt::{Provider, Receipt};
+use crate::registry::Registry;
 use crate::rules::Rules;
 use crate::stats::Stats;
 use crate::tls::{Authority, Certificate};
@@ -27,7 +28,9 @@ pub struct Simulator {
     world: Arc<World>,
     authority: Authority,
     apns: SocketAddr,
-    settings: Settings,
+    fcm: SocketAddr,
+    apns_tls: Settings,
+    fcm_tls: Settings,
     tasks: JoinSet<()>,
 }
 
@@ -58,20 +61,34 @@ impl Simulator {
             None => Rules::default(),
         };
         let apns = listener::bind(options.apns_port, "APNs").await?;
-        let config = authority.server_config(Certificate::Valid, true)?;
-        let settings: Settings = Arc::new(Mutex::new(config));
-        let world = Arc::new(World::new(options, rules)?);
+        let fcm = listener::bind(options.fcm_port, "FCM").await?;
+        let fcm_address = local_addr(&fcm, "FCM")?;
+        let world = Arc::new(World::new(
+            options,
+            rules,
+            format!("https://{fcm_address}/token"),
+        )?);
+        let settings = |mutual| -> Result<Settings, Error> {
+            Ok(Arc::new(Mutex::new(
+                authority.server_config(Certificate::Valid, mutual)?,
+            )))
+        };
+        let (apns_tls, fcm_tls) = (settings(true)?, settings(false)?);
         let mut simulator = Self {
             apns: local_addr(&apns, "APNs")?,
-            world: Arc::clone(&world),
+            fcm: fcm_address,
             authority,
-            settings: Arc::clone(&settings),
+            apns_tls: Arc::clone(&apns_tls),
+            fcm_tls: Arc::clone(&fcm_tls),
             tasks: JoinSet::new(),
+            world: Arc::clone(&world),
         };
         simulator.register_configured()?;
+        let serve_apns = listener::listen(apns, Provider::Apns, apns_tls, Arc::clone(&world));
+        simulator.tasks.spawn(serve_apns);
         simulator
             .tasks
-            .spawn(listener::listen(apns, Provider::Apns, settings, world));
+            .spawn(listener::listen(fcm, Provider::Fcm, fcm_tls, world));
         Ok(simulator)
     }
 
@@ -79,6 +96,9 @@ impl Simulator {
         let options = self.world.options();
         for key in &options.apns_keys {
             self.register_apns_key(&key.team_id, &key.key_id, &read(&key.path)?)?;
+        }
+        for path in &options.fcm_accounts {
+            self.register_fcm_account(&read(path)?)?;
         }
         Ok(())
     }
@@ -93,6 +113,16 @@ impl Simulator {
         format!("https://{}", self.apns)
     }
 
+    /// Where FCM is, as `https://127.0.0.1:PORT`.
+    pub fn fcm_origin(&self) -> String {
+        format!("https://{}", self.fcm)
+    }
+
+    /// Where Google's token endpoint is.
+    pub fn fcm_token_url(&self) -> String {
+        self.world.token_url().to_owned()
+    }
+
     /// The certificate authority that clients must trust (PEM).
     pub fn ca_pem(&self) -> &str {
         self.authority.pem()
@@ -103,8 +133,10 @@ impl Simulator {
     /// # Errors
     /// [`Error::Certificate`] if it cannot be made.
     pub fn set_certificate(&self, certificate: Certificate) -> Result<(), Error> {
-        let config = self.authority.server_config(certificate, true)?;
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        for (settings, mutual) in [(&self.apns_tls, true), (&self.fcm_tls, false)] {
+            let config = self.authority.server_config(certificate, mutual)?;
+            *settings.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        }
         Ok(())
     }
 
@@ -181,6 +213,44 @@ impl Simulator {
             registry.add_certificate(auth::fingerprint(&der), topics);
         });
         Ok(())
+    }
+
+    /// Makes a service account for a project, with this simulator as its `token_uri`, and registers it.
+    ///
+    /// # Errors
+    /// [`Error::Credential`] if the system gives no randomness.
+    pub fn fcm_test_account(&self, project_id: &str) -> Result<FcmTestAccount, Error> {
+        let account = FcmTestAccount::generate(project_id, self.world.token_url())?;
+        self.register_fcm_account(&account.service_account_json)?;
+        Ok(account)
+    }
+
+    /// Registers a service account by its JSON, as Google hands it out; one of the same name is replaced.
+    ///
+    /// # Errors
+    /// [`Error::Credential`] if it is not a service account with an RSA key.
+    pub fn register_fcm_account(&self, service_account_json: &str) -> Result<(), Error> {
+        self.world
+            .change_registry(|registry| registry.add_account(service_account_json))
+    }
+
+    /// Removes a service account, and with it its access tokens; false if it was not known.
+    pub fn revoke_fcm_account(&self, client_email: &str) -> bool {
+        self.world
+            .change_registry(|registry| registry.remove_account(client_email))
+    }
+
+    /// Makes every access token handed out so far worthless (401), as a revocation or a restart at Google's
+    /// would.
+    pub fn revoke_access_tokens(&self) {
+        self.world.change_registry(Registry::revoke_access_tokens);
+    }
+
+    /// Makes a device known as one of a project: other projects get `SENDER_ID_MISMATCH` for it.
+    pub fn register_fcm_device(&self, device_token: &str, project_id: &str) {
+        let (device_token, project) = (device_token.to_owned(), project_id.to_owned());
+        self.world
+            .change_registry(|registry| registry.add_device(device_token, project));
     }
 
     /// What has happened so far.

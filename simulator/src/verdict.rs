@@ -20,6 +20,8 @@ pub(crate) struct Verdict {
     pub(crate) answer: Answer,
     /// The request was signed with an APNs provider token never seen before.
     pub(crate) fresh_provider_token: bool,
+    /// A push: it is written to the receive log.
+    pub(crate) logged: bool,
 }
 
 impl Verdict {

@@ -34,6 +34,7 @@ pub enum Command {
 #[derive(Debug)]
 pub(crate) struct World {
     options: Options,
+    token_url: String,
     registry: Mutex<Registry>,
     credentials_version: AtomicU64,
     rules: Mutex<Arc<RuleSet>>,
@@ -56,7 +57,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl World {
-    pub(crate) fn new(options: Options, rules: Rules) -> Result<Self, Error> {
+    pub(crate) fn new(options: Options, rules: Rules, token_url: String) -> Result<Self, Error> {
         let journal = Journal::open(
             options.log_path.as_deref(),
             options.log_fsync,
@@ -75,11 +76,17 @@ impl World {
             commands: broadcast::Sender::new(COMMANDS_MAX),
             clock_offset_ms: AtomicI64::new(0),
             options,
+            token_url,
         })
     }
 
     pub(crate) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Where the token endpoint is: what its clients' assertions are made out to.
+    pub(crate) fn token_url(&self) -> &str {
+        &self.token_url
     }
 
     /// The providers' clock, Unix milliseconds.
@@ -175,6 +182,7 @@ impl World {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the providers' one clock")]
 fn wall_ms() -> i64 {
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => since.as_millis() as i64,

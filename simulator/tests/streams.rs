@@ -147,10 +147,9 @@ async fn goaway_parts_the_processed_from_the_unprocessed() {
         })
         .await;
         warm(&apns).await;
+        let rule = "[[rule]]\nmatch.nth = 30\naction.goaway = { reason = 'Shutdown', process = ";
         apns.simulator
-            .set_rules_toml(&format!(
-                "[[rule]]\nmatch = {{ nth = 30 }}\n[rule.action.goaway]\nprocess = {process}\nreason = 'Shutdown'"
-            ))
+            .set_rules_toml(&format!("{rule}{process} }}"))
             .unwrap();
         let outcomes = join_all((0..50).map(|_| apns.push(&apns.good))).await;
         let processed = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
@@ -242,7 +241,7 @@ async fn answers_wait_for_latency_and_delay() {
         )
         .unwrap();
     let timed = || async {
-        let start = std::time::Instant::now();
+        let start = tokio::time::Instant::now();
         assert_eq!(apns.push(&apns.good).await.unwrap().status, 200);
         start.elapsed()
     };

@@ -78,9 +78,9 @@ pub(super) fn device_token(headers: &Headers) -> Result<&str, Reason> {
         return Err(Reason::MethodNotAllowed);
     }
     match rest.strip_prefix('/') {
-        Some(token) if token.contains('/') => Err(Reason::BadPath),
+        Some(device) if device.contains('/') => Err(Reason::BadPath),
         Some("") => Err(Reason::MissingDeviceToken),
-        Some(token) => Ok(token),
+        Some(device) => Ok(device),
         None if rest.is_empty() => Err(Reason::MissingDeviceToken),
         None => Err(Reason::BadPath),
     }

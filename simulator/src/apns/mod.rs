@@ -67,7 +67,7 @@ impl Session {
 
     pub(crate) fn judge(&mut self, request: &Incoming, world: &World, now_ms: i64) -> Verdict {
         let headers = &request.headers;
-        let token = headers::device_token(headers);
+        let device_token = headers::device_token(headers);
         let given = headers.get(b"apns-id");
         let id = match given {
             Some(id) if headers::canonical_uuid(id) => text(given),
@@ -75,7 +75,7 @@ impl Session {
         };
         let mut verdict = Verdict {
             provider: Provider::Apns,
-            device_token: token.unwrap_or("").to_owned(),
+            device_token: device_token.unwrap_or("").to_owned(),
             id,
             topic: text(headers.get(b"apns-topic")),
             collapse_id: text(headers.get(b"apns-collapse-id")),
@@ -83,10 +83,12 @@ impl Session {
             reason: Cow::Borrowed(""),
             answer: Default::default(),
             fresh_provider_token: false,
+            logged: true,
         };
-        if let Err(reason) =
-            token.and_then(|token| self.check(token, request, world, now_ms, &mut verdict))
-        {
+        let checked = device_token
+            .map(|_| ())
+            .and_then(|()| self.check(request, world, now_ms, &mut verdict));
+        if let Err(reason) = checked {
             verdict.status = reason.status();
             verdict.reason = Cow::Borrowed(reason.name());
         }
@@ -96,7 +98,6 @@ impl Session {
 
     fn check(
         &mut self,
-        token: &str,
         request: &Incoming,
         world: &World,
         now_ms: i64,
@@ -106,7 +107,7 @@ impl Session {
         headers::no_duplicates(headers)?;
         let permit = self.permit(headers, world, now_ms / 1000)?;
         verdict.fresh_provider_token = permit.fresh;
-        headers::well_formed_device_token(token)?;
+        headers::well_formed_device_token(&verdict.device_token)?;
         if headers
             .get(b"apns-id")
             .is_some_and(|id| !headers::canonical_uuid(id))
