@@ -8,8 +8,10 @@
 //! - [`broker`]: the queue for what is ready
 //! - [`store`]: devices, notifications, job records, what waits and what is dead
 //! - [`intake`]: the one door by which every face submits a notification
+//! - [`delivery`]: from a leased job to its record
 
 pub mod broker;
+pub mod delivery;
 pub mod intake;
 pub mod limits;
 pub mod model;

@@ -1,0 +1,18 @@
+//! Delivery: from a leased job to its record. This file only lists the modules.
+//! It must not know HTTP faces, configuration files or which broker and store are behind the traits.
+//!
+//! - [`scheduler`]: whose turn it is, lanes × tenants
+//! - [`limiter`]: how many a tenant may send now
+//! - [`breaker`]: whether a credential's provider is worth a try
+//! - [`settle`]: what follows a send, the one decision point
+//! - [`retry`]: when something is tried again, and when it ends
+//! - [`brake`]: whether the provider's word on dead devices is believed
+//!
+//! All of these are synchronous state machines: events and `now` in, decisions out.
+
+pub mod brake;
+pub mod breaker;
+pub mod limiter;
+pub mod retry;
+pub mod scheduler;
+pub mod settle;
