@@ -8,11 +8,15 @@
 //! - [`broker`]: the queue for what is ready
 //! - [`store`]: devices, notifications, job records, what waits and what is dead
 //! - [`intake`]: the one door by which every face submits a notification
+//! - [`http2`]: connections and pools
+//! - [`provider`]: APNs and FCM as protocols: encode, decode, credentials
 //! - [`delivery`]: from a leased job to its record
 
 pub mod broker;
 pub mod delivery;
+pub mod http2;
 pub mod intake;
 pub mod limits;
 pub mod model;
+pub mod provider;
 pub mod store;

@@ -94,3 +94,42 @@ pub const fn pages_ahead(unrecorded_max: usize) -> usize {
     let by_window = 2 * unrecorded_max / JOB_ENTRIES_MAX;
     if by_window > 8 { by_window } else { 8 }
 }
+
+/// Body of a provider's answer, bytes; what is beyond is dropped.
+pub const RESPONSE_BODY_MAX: usize = 64 * 1024;
+/// A connection must be usable this soon: name, TCP, TLS and HTTP/2 together.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Slices of a credential that cannot connect end as never handed over after this.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
+/// Default total time of one request.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(12);
+/// The kernel gives up unacknowledged data after this (TCP_USER_TIMEOUT).
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections of one pool key are opened at least this far apart (Apple: repeated opening looks like an attack).
+pub const OPEN_GAP: Duration = Duration::from_secs(1);
+/// First ceiling of the random wait after a failed connection.
+pub const OPEN_BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Last ceiling of the random wait after a failed connection.
+pub const OPEN_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// PING while streams are open.
+pub const PING_BUSY: Duration = Duration::from_secs(60);
+/// PING while nothing is open (Apple: at most about hourly).
+pub const PING_IDLE: Duration = Duration::from_secs(30 * 60);
+/// An unanswered PING closes the connection after this.
+pub const PONG_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection is replaced after this, plus up to half of it at random (Apple: keep them hours to days).
+pub const CONNECTION_AGE_MAX: Duration = Duration::from_secs(12 * 3600);
+/// A connection is replaced after this many requests, long before the 2^30 stream ids run out.
+pub const CONNECTION_REQUESTS_MAX: u64 = 100_000_000;
+/// A connection that carried nothing for this long is closed.
+pub const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(2 * 3600);
+/// One of several connections of a pool is closed after this long without a request.
+pub const CONNECTION_SPARE_IDLE_MAX: Duration = Duration::from_secs(5 * 60);
+/// Streams used on one connection, whatever the peer allows.
+pub const STREAMS_MAX: usize = 1_000;
+/// Default of the connections per credential and delivery thread.
+pub const CONNECTIONS_PER_KEY_MAX: usize = 8;
+/// Immediate re-sends of one request, each proven unprocessed by the peer.
+pub const RESENDS_MAX: u8 = 3;
+/// Requests in a row that may miss their deadline on one connection before it is given up.
+pub const DEADLINES_IN_A_ROW_MAX: u32 = 3;

@@ -7,11 +7,13 @@
 //! - [`settle`]: what follows a send, the one decision point
 //! - [`retry`]: when something is tried again, and when it ends
 //! - [`brake`]: whether the provider's word on dead devices is believed
+//! - [`dispatch`]: the delivery threads, which hand prepared pushes to the providers
 //!
-//! All of these are synchronous state machines: events and `now` in, decisions out.
+//! All but the last are synchronous state machines: events and `now` in, decisions out.
 
 pub mod brake;
 pub mod breaker;
+pub mod dispatch;
 pub mod limiter;
 pub mod retry;
 pub mod scheduler;
