@@ -1,3 +1,39 @@
-//! The command line.
+//! The `clarion` binary: parses the command line, runs one command, answers with its exit code.
+//! It must not know what a command does.
+
+mod command;
+#[allow(dead_code, reason = "what only a server reads")]
 mod config;
-fn main() {}
+#[allow(dead_code, reason = "what only a server reads")]
+mod keys;
+#[allow(dead_code, reason = "what only a server sets up")]
+mod telemetry;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::Cli;
+use terminal::Terminal;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut terminal = Terminal::of_process();
+    // Refused only when a provider is installed already, and nothing runs before this.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the edge of the program is where the clock is read"
+    )]
+    let now = jiff::Timestamp::now().as_millisecond();
+    match cli.run(&mut terminal, now) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told when standard error is gone; the exit code still says it.
+            drop(terminal.error(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

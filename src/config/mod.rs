@@ -13,10 +13,9 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub(crate) use layers::Sources;
+pub(crate) use layers::{DEFAULTS, Sources};
 pub(crate) use problem::ConfigError;
 pub(crate) use quantity::{parse_duration, show_duration};
-pub(crate) use secret::Secret;
 pub(crate) use sections::{
     Apns, Auth, Connections, Database, Engine, Fcm, Ingest, Limits, Log, LogFormat, Metrics, Prune,
     Retention, Retry, Server, Simulate, Tls,

@@ -201,7 +201,8 @@ fn same_range(error: &str, least: &str, most: &str) -> bool {
 #[test]
 fn all_errors_come_at_once_with_line_and_advice() {
     let place = Place::new();
-    let text = "data_dir = \"\"\n\n[engine]\nunrecordd_max = 10\nunrecorded_max = 10\n[log]\nformat = \"xml\"\n";
+    let text = "data_dir = \"\"\n\n[engine]\nunrecordd_max = 10\nunrecorded_max = 10\n\
+                [log]\nformat = \"xml\"\n";
     let environment = [
         ("CLARION__RETRY__JITTER", "lots"),
         ("CLARION__SERVER__LISTN", "x"),
@@ -214,81 +215,84 @@ fn all_errors_come_at_once_with_line_and_advice() {
          c.toml:5: engine.unrecorded_max is 10: give a whole number from 64 to 65536\n  \
          c.toml:7: log.format is \"xml\": give \"text\" or \"json\"\n  \
          CLARION__RETRY__JITTER: retry.jitter is \"lots\": give a number from 0 to 0.5\n  \
-         CLARION__SERVER__LISTN: there is no key CLARION__SERVER__LISTN: did you mean CLARION__SERVER__LISTEN?"
+         CLARION__SERVER__LISTN: there is no key CLARION__SERVER__LISTN: did you mean \
+         CLARION__SERVER__LISTEN?"
     );
 }
+
+/// A file, and the one line that is said about it.
+const KINDS: &[(&str, &str)] = &[
+    (
+        "[engine]\nthreads = \"two\"",
+        "c.toml:2: engine.threads is \"two\": give a whole number from 0 to 256",
+    ),
+    (
+        "[ingest]\ncheck_devices = 1",
+        "c.toml:2: ingest.check_devices is 1: give true or false",
+    ),
+    (
+        "[server]\nlisten = \"localhost:80\"",
+        "c.toml:2: server.listen is \"localhost:80\": give an IP address and a port such as \
+             \"127.0.0.1:8080\" or \"[::1]:8080\"",
+    ),
+    (
+        "[server]\nbody_max = \"3MB\"",
+        "c.toml:2: server.body_max is \"3MB\": give a size such as 65536, \"256KiB\", \"16MiB\" or \"2GiB\", \
+             from 1KiB to 16MiB",
+    ),
+    (
+        "[connections]\nping_timeout = \"5\"",
+        "c.toml:2: connections.ping_timeout is \"5\": give a duration such as \"250ms\", \"30s\", \"15m\", \
+         \"24h\" or \"7d\", from 100ms to 1m",
+    ),
+    (
+        "[retry]\nunsent = []",
+        "c.toml:2: retry.unsent is []: give 1 to 8 durations in brackets, each a duration such as \"250ms\", \
+         \"30s\", \"15m\", \"24h\" or \"7d\", from 1ms to 1h",
+    ),
+    (
+        "[apns]\nendpoint_production = \"http://x\"",
+        "c.toml:2: apns.endpoint_production is \"http://x\": give https://host[:port]",
+    ),
+    (
+        "[fcm]\ntoken_endpoint = \"https://u:p@h/t\"",
+        "c.toml:2: fcm.token_endpoint is \"https://u:p@h/t\": give https://host[:port]/path",
+    ),
+    (
+        "[store]\nurl = \"mysql://x\"",
+        "c.toml:2: store.url is not an address this build knows: give sqlite://PATH",
+    ),
+    (
+        "[log]\nlevel = \"a=b=c\"",
+        "c.toml:2: log.level is not a filter: give error, warn, info, debug, trace, \
+          or such as \"info,clarion_engine=debug\"",
+    ),
+    (
+        "[metrics]\nlatency_buckets = [\"2s\", \"1s\"]",
+        "c.toml:2: metrics.latency_buckets is not rising: order the bounds and keep each once",
+    ),
+    (
+        "[servr]\n",
+        "c.toml:1: there is no key servr: see `clarion config show` for all keys",
+    ),
+    (
+        "server = 3\n",
+        "c.toml:1: server is a section: write [server] and its keys below",
+    ),
+    (
+        "[queue]\nrate = 3",
+        "c.toml:2: there is no key queue.rate: did you mean limits.rate?",
+    ),
+    (
+        "zebra = 3",
+        "c.toml:1: there is no key zebra: see `clarion config show` for all keys",
+    ),
+];
 
 #[test]
 fn each_kind_of_error_has_its_text() {
     let place = Place::new();
-    let cases = [
-        (
-            "[engine]\nthreads = \"two\"",
-            "c.toml:2: engine.threads is \"two\": give a whole number from 0 to 256",
-        ),
-        (
-            "[ingest]\ncheck_devices = 1",
-            "c.toml:2: ingest.check_devices is 1: give true or false",
-        ),
-        (
-            "[server]\nlisten = \"localhost:80\"",
-            "c.toml:2: server.listen is \"localhost:80\": give an IP address and a port such as \
-             \"127.0.0.1:8080\" or \"[::1]:8080\"",
-        ),
-        (
-            "[server]\nbody_max = \"3MB\"",
-            "c.toml:2: server.body_max is \"3MB\": give a size such as 65536, \"256KiB\", \"16MiB\" or \"2GiB\", \
-             from 1KiB to 16MiB",
-        ),
-        (
-            "[connections]\nping_timeout = \"5\"",
-            "c.toml:2: connections.ping_timeout is \"5\": give a duration such as \"250ms\", \"30s\", \"15m\", \"24h\" or \
-             \"7d\", from 100ms to 1m",
-        ),
-        (
-            "[retry]\nunsent = []",
-            "c.toml:2: retry.unsent is []: give 1 to 8 durations in brackets, each a duration such as \"250ms\", \"30s\", \
-             \"15m\", \"24h\" or \"7d\", from 1ms to 1h",
-        ),
-        (
-            "[apns]\nendpoint_production = \"http://x\"",
-            "c.toml:2: apns.endpoint_production is \"http://x\": give https://host[:port]",
-        ),
-        (
-            "[fcm]\ntoken_endpoint = \"https://u:p@h/t\"",
-            "c.toml:2: fcm.token_endpoint is \"https://u:p@h/t\": give https://host[:port]/path",
-        ),
-        (
-            "[store]\nurl = \"mysql://x\"",
-            "c.toml:2: store.url is not an address this build knows: give sqlite://PATH",
-        ),
-        (
-            "[log]\nlevel = \"a=b=c\"",
-            "c.toml:2: log.level is not a filter: give error, warn, info, debug, trace, \
-          or such as \"info,clarion_engine=debug\"",
-        ),
-        (
-            "[metrics]\nlatency_buckets = [\"2s\", \"1s\"]",
-            "c.toml:2: metrics.latency_buckets is not rising: order the bounds and keep each once",
-        ),
-        (
-            "[servr]\n",
-            "c.toml:1: there is no key servr: see `clarion config show` for all keys",
-        ),
-        (
-            "server = 3\n",
-            "c.toml:1: server is a section: write [server] and its keys below",
-        ),
-        (
-            "[queue]\nrate = 3",
-            "c.toml:2: there is no key queue.rate: did you mean limits.rate?",
-        ),
-        (
-            "zebra = 3",
-            "c.toml:1: there is no key zebra: see `clarion config show` for all keys",
-        ),
-    ];
-    for (text, line) in cases {
+    for (text, line) in KINDS {
         assert_eq!(
             place.error(text, &[]),
             format!("the configuration has 1 problem\n  {line}"),
@@ -303,8 +307,8 @@ fn contradictions_are_named_where_somebody_wrote_something() {
     let cases = [
         (
             "[server]\nlisten = \"127.0.0.1:9090\"",
-            "c.toml:2: server.admin_listen is the same address as server.listen: give the operator's listener a port \
-             of its own",
+            "c.toml:2: server.admin_listen is the same address as server.listen: give the \
+             operator's listener a port of its own",
         ),
         (
             "[server]\nbody_max = \"16MiB\"\nbulk_body_max = \"1MiB\"",
@@ -312,7 +316,8 @@ fn contradictions_are_named_where_somebody_wrote_something() {
         ),
         (
             "[server]\nbulk_body_max = \"64MiB\"\nbodies_in_memory_max = \"32MiB\"",
-            "c.toml:3: server.bodies_in_memory_max is below server.bulk_body_max, so that no bulk could be taken: raise it",
+            "c.toml:3: server.bodies_in_memory_max is below server.bulk_body_max, so that no bulk could be \
+             taken: raise it",
         ),
         (
             "[tls]\nroots = \"none\"",

@@ -1,0 +1,85 @@
+//! The command line: the tree of commands and their dispatch.
+//! It must not know how a server works; every command but the servers is a client of the HTTP API.
+
+mod chunks;
+mod client;
+mod completions;
+mod config;
+mod content;
+mod credentials;
+mod device;
+mod error;
+mod healthcheck;
+#[cfg(test)]
+mod http_tests;
+mod options;
+mod pages;
+mod profile;
+mod push;
+mod records;
+mod render;
+mod status;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use clap::{Parser, Subcommand};
+
+use crate::terminal::Terminal;
+
+pub(crate) use error::Error;
+
+/// A self-hosted, multi-tenant push delivery engine for APNs and FCM
+#[derive(Parser, Debug)]
+#[command(name = "clarion", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 75 try again later, 78 wrong configuration."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Tenants, their API keys, credentials and limits
+    Tenant(tenant::TenantCommand),
+    /// Devices of a tenant
+    Device(device::DeviceCommand),
+    /// Send notifications and see what became of them
+    Push(push::PushCommand),
+    /// Access tokens for people
+    Token(token::TokenCommand),
+    /// Check the configuration, or show it with the origin of each value
+    Config(config::ConfigCommand),
+    /// Ask a server whether it is ready (for containers and scripts)
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    /// Runs the command. `now` is Unix milliseconds.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub(crate) fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
+        match self.command {
+            Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Push(command) => client_runtime()?.block_on(command.run(terminal, now)),
+            Command::Healthcheck(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Token(command) => command.run(terminal, now),
+            Command::Config(command) => command.run(terminal),
+            Command::Completions(command) => command.run(terminal),
+        }
+    }
+}
+
+/// One thread is plenty for one request at a time.
+fn client_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
