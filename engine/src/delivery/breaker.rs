@@ -322,7 +322,7 @@ impl Breaker {
         let (all, failures) = live.fold((0, 0), |(all, failures), slot| {
             (all + slot.all, failures + slot.failed)
         });
-        failed && all >= JUDGED_FROM && failures * 2 >= all
+        all >= JUDGED_FROM && failures * 2 >= all
     }
 
     /// Opens for the first rest, or for twice the last one if it was not closed for long.

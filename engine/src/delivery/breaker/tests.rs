@@ -59,6 +59,14 @@ fn half_of_twenty_within_ten_seconds_open_it() {
 }
 
 #[test]
+fn the_twentieth_answer_opens_it_even_if_it_is_the_first_good_one() {
+    let mut breakers = breakers();
+    assert_eq!(feed(&mut breakers, Signal::Failure, 19, NOW), None);
+    let change = breakers.record(&KEY, Signal::Success, NOW);
+    assert_eq!(change, Some(Change::Opened { until: NOW + 5_000 }));
+}
+
+#[test]
 fn five_connect_failures_in_a_row_open_it() {
     let mut breakers = breakers();
     for second in 0..4 {

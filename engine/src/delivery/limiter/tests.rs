@@ -135,6 +135,31 @@ fn a_clock_that_goes_back_gives_nothing() {
 }
 
 #[test]
+fn a_clock_that_goes_back_takes_nothing_away() {
+    let mut limiter = Limiter::new(Rate::new(10, None));
+    let acme = tenant("acme");
+    assert_eq!(drain(&mut limiter, &acme, Lane::Transactional, NOW), 10);
+    limiter.set_rate(&tenant("other"), Rate::new(1, None), NOW + 100);
+    let back = NOW - 60_000;
+    assert_eq!(drain(&mut limiter, &acme, Lane::Transactional, back), 1);
+}
+
+#[test]
+fn a_rate_that_does_not_divide_a_second_is_not_exceeded() {
+    let rate = Rate::new(700_000, Some(1_000));
+    let (mut limiter, acme) = (Limiter::new(rate), tenant("acme"));
+    let (mut now, mut taken) = (NOW, 0);
+    while now <= NOW + 1_000 {
+        match limiter.try_take(&acme, 25, Lane::Transactional, now) {
+            Take::Ok => taken += 25,
+            Take::Wait { until } => now = until,
+        }
+    }
+    assert!(taken <= 701_000, "{taken}");
+    assert!(taken >= 700_000, "{taken}");
+}
+
+#[test]
 fn full_buckets_are_dropped_at_the_bound_and_drawn_ones_are_not() {
     let mut limiter = Limiter::new(Rate::new(10, None));
     let drawn = tenant("drawn");

@@ -231,6 +231,54 @@ fn a_removed_job_leaves_nothing_behind() {
     assert_eq!(scheduler.recipients(FAST), 0);
 }
 
+#[test]
+fn nobody_inherits_the_rest_of_a_turn() {
+    for removed in [false, true] {
+        let mut scheduler = Scheduler::new();
+        for number in 1..=3 {
+            scheduler.enqueue(&tenant(number), BULK, u32::try_from(number).unwrap(), 100);
+        }
+        let five = scheduler.next(NOW, |_, _, _| Ready::Yes(5));
+        assert_eq!(five.map(|slice| slice.recipients), Some(5));
+        if removed {
+            assert_eq!(scheduler.remove(&1), Some(95));
+        }
+        let next = scheduler.next(NOW, |who, _, wanted| match who.as_str() {
+            "t1" => Ready::No,
+            _ => Ready::Yes(wanted),
+        });
+        let next = next.map(|slice| (slice.handle, slice.recipients));
+        assert_eq!(next, Some((2, 32)), "removed: {removed}");
+    }
+}
+
+#[test]
+fn bulk_that_was_not_waiting_has_nothing_to_make_up_for() {
+    let mut scheduler = Scheduler::new();
+    scheduler.enqueue(&tenant(1), FAST, 1, 1_000);
+    assert_eq!(take(&mut scheduler, 20).len(), 20);
+    scheduler.enqueue(&tenant(2), BULK, 2, 1_000);
+    let got = take(&mut scheduler, 5);
+    let handles: Vec<u32> = got.into_iter().map(|slice| slice.1).collect();
+    assert_eq!(handles, [1, 1, 1, 1, 2]);
+}
+
+#[test]
+fn the_bound_is_reached_and_not_passed() {
+    let mut scheduler = Scheduler::new();
+    for number in 1..=10 {
+        scheduler.set_weight(&tenant(number), 2);
+        scheduler.enqueue(&tenant(number), BULK, u32::try_from(number).unwrap(), 1_000);
+    }
+    assert!(scheduler.enqueue(&tenant(11), BULK, 11, 1));
+    let until_newcomer = |slice: &(String, u32, u32)| slice.1 != 11;
+    let got = take(&mut scheduler, 99)
+        .into_iter()
+        .take_while(until_newcomer);
+    let foreign: u32 = got.map(|slice| slice.2).sum();
+    assert_eq!(foreign, foreign_max(BULK, 10 * 2 * SLICE, false));
+}
+
 /// A tenant's weight, its backlog as jobs in one lane, and how large a slice its limiter grants at once.
 fn any_crowd() -> impl Strategy<Value = Vec<(u32, Vec<u32>, u32)>> {
     let jobs = prop::collection::vec(1..120_u32, 1..6);
