@@ -18,3 +18,20 @@ pub mod limiter;
 pub mod retry;
 pub mod scheduler;
 pub mod settle;
+pub mod worker;
+
+use std::sync::Arc;
+
+use clarion_auth::TenantId;
+
+use crate::model::{Millis, Platform};
+
+/// Reads the time, Unix milliseconds. Given to what runs, so that nothing below it reads a clock by itself.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// What others may ask of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// An operator settled the prune candidates of a tenant and platform.
+    ReleaseBrake(TenantId, Platform),
+}

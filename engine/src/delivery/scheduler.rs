@@ -125,12 +125,12 @@ impl<H: Clone + Eq + Hash> Scheduler<H> {
 
     /// The next slice, or nothing if nobody may send.
     ///
-    /// `ready` is asked for the tenant and lane whose turn it is and how many recipients are wanted. What it grants is
+    /// `ready` is asked for the tenant, lane and job whose turn it is and how many recipients are wanted. What it grants is
     /// handed out at once, so that it may take them out of a limiter.
     pub fn next(
         &mut self,
         now: Millis,
-        mut ready: impl FnMut(&TenantId, Lane, u32) -> Ready,
+        mut ready: impl FnMut(&TenantId, Lane, &H, u32) -> Ready,
     ) -> Option<Slice<H>> {
         self.transactional.wake_due(now);
         self.bulk.wake_due(now);
@@ -206,7 +206,7 @@ impl<H: Clone + Eq + Hash> Scheduler<H> {
     fn pick(
         &mut self,
         lane: Lane,
-        ready: &mut impl FnMut(&TenantId, Lane, u32) -> Ready,
+        ready: &mut impl FnMut(&TenantId, Lane, &H, u32) -> Ready,
     ) -> Option<Slice<H>> {
         let weights = &self.weights;
         let quantum = |tenant: &TenantId| SLICE * weights.get(tenant).copied().unwrap_or(1);
@@ -214,7 +214,9 @@ impl<H: Clone + Eq + Hash> Scheduler<H> {
             Lane::Transactional => &mut self.transactional,
             Lane::Bulk => &mut self.bulk,
         };
-        let picked = round.pick(quantum, |tenant, wanted| ready(tenant, lane, wanted))?;
+        let picked = round.pick(quantum, |tenant, handle, wanted| {
+            ready(tenant, lane, handle, wanted)
+        })?;
         Some(Slice {
             tenant: picked.tenant,
             lane,

@@ -86,6 +86,8 @@ pub struct Pause {
     pub until: Millis,
     /// The provider's word, or the transport's.
     pub reason: Reason,
+    /// The credential is refused: somebody must look at it.
+    pub alert: bool,
 }
 
 /// All that follows some outcomes of a job.
@@ -134,8 +136,9 @@ impl Settled {
         }
     }
 
-    fn end(&mut self, recipient: Recipient, state: FinalState, reason: &Reason, users: Users<'_>) {
+    fn end(&mut self, recipient: &Recipient, state: FinalState, reason: &Reason, users: Users<'_>) {
         let Recipient { ordinal, address } = recipient;
+        let ordinal = *ordinal;
         self.finals.push((ordinal, address.device, state));
         self.counts.add(state);
         if has_failure_row(state) {
@@ -144,7 +147,7 @@ impl Settled {
                 device: address.device,
                 platform: Some(address.platform),
                 user_id: users(ordinal),
-                device_token: Some(address.device_token),
+                device_token: Some(address.device_token.clone()),
                 state,
                 reason: reason.to_string(),
             });
@@ -154,7 +157,7 @@ impl Settled {
     fn end_entry(&mut self, entry: &Entry, state: FinalState, reason: &Reason) {
         let Target::User { user_id, .. } = &entry.target else {
             if let Some(recipient) = as_recipient(entry) {
-                self.end(recipient, state, reason, &|_| None);
+                self.end(&recipient, state, reason, &|_| None);
             }
             return;
         };
@@ -192,14 +195,19 @@ fn as_recipient(entry: &Entry) -> Option<Recipient> {
 
 /// What follows these outcomes. Every recipient given ends, or is tried again; none does both.
 #[must_use]
-pub fn settle(job: &Job, outcomes: Vec<(Recipient, Outcome)>, context: &Context<'_>) -> Settled {
+pub fn settle(
+    job: &Job,
+    recipients: &[Recipient],
+    outcomes: Vec<Outcome>,
+    context: &Context<'_>,
+) -> Settled {
     let mut settled = Settled::default();
     settled.finals.reserve(outcomes.len());
-    for (recipient, outcome) in outcomes {
-        if let Some(pause) = pause_of(&recipient, &outcome, context) {
+    for (recipient, outcome) in recipients.iter().zip(outcomes) {
+        if let Some(pause) = pause_of(recipient, &outcome, context) {
             settled.rest(pause);
         }
-        settled.note_device(&recipient, &outcome, context);
+        settled.note_device(recipient, &outcome, context);
         let trial = Trial {
             is_apple: recipient.address.platform.is_apple(),
             delivery: job.notification.options.delivery,
@@ -211,7 +219,7 @@ pub fn settle(job: &Job, outcomes: Vec<(Recipient, Outcome)>, context: &Context<
         match context.policy.next(&outcome, &trial) {
             Fate::Final { state, reason } => settled.end(recipient, state, &reason, context.users),
             Fate::Again { due, why, attempts } => settled.again.push(Again {
-                recipient,
+                recipient: recipient.clone(),
                 due,
                 why,
                 attempts,
@@ -268,6 +276,7 @@ fn pause_of(recipient: &Recipient, outcome: &Outcome, context: &Context<'_>) -> 
         scope: PauseScope::of(recipient),
         until: context.now.saturating_add(policy.scaled(rest)),
         reason: reason.clone(),
+        alert: matches!(outcome, Outcome::Unauthorized { .. }),
     })
 }
 
@@ -299,7 +308,7 @@ pub fn end_recipients(
 ) -> Settled {
     let mut settled = Settled::default();
     for recipient in recipients {
-        settled.end(recipient.clone(), state, &Reason::Borrowed(reason), users);
+        settled.end(recipient, state, &Reason::Borrowed(reason), users);
     }
     settled
 }

@@ -266,3 +266,16 @@ impl fmt::Debug for Device {
             .finish_non_exhaustive()
     }
 }
+
+impl Device {
+    /// Where a push to this device goes.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address {
+            device: self.id,
+            platform: self.platform,
+            environment: self.environment,
+            device_token: self.device_token.clone(),
+        }
+    }
+}

@@ -81,7 +81,7 @@ impl<H: Clone + Eq> Round<H> {
     pub(super) fn pick(
         &mut self,
         quantum: impl Fn(&TenantId) -> u32,
-        mut ready: impl FnMut(&TenantId, u32) -> Ready,
+        mut ready: impl FnMut(&TenantId, &H, u32) -> Ready,
     ) -> Option<Picked<H>> {
         while let Some(tenant) = self.turns.front().cloned() {
             let head = self
@@ -97,7 +97,7 @@ impl<H: Clone + Eq> Round<H> {
                 self.deficit = quantum(&tenant).max(1);
             }
             let wanted = job.remaining.min(self.deficit).min(SLICE);
-            let granted = match ready(&tenant, wanted) {
+            let granted = match ready(&tenant, &job.handle, wanted) {
                 Ready::Yes(0) | Ready::No => {
                     self.set_aside(&tenant, Place::UntilWoken);
                     continue;

@@ -15,7 +15,7 @@ fn tenant(number: usize) -> TenantId {
     format!("t{number}").parse().unwrap()
 }
 
-fn yes(_: &TenantId, _: Lane, wanted: u32) -> Ready {
+fn yes<H>(_: &TenantId, _: Lane, _: &H, wanted: u32) -> Ready {
     Ready::Yes(wanted)
 }
 
@@ -129,7 +129,7 @@ fn who_may_not_send_is_asked_once_and_waits_for_its_instant_or_a_wake() {
         scheduler.enqueue(&tenant(number), BULK, u32::try_from(number).unwrap(), 40);
     }
     let mut asked = 0;
-    let mut gate = |tenant: &TenantId, _: Lane, wanted: u32| {
+    let mut gate = |tenant: &TenantId, _: Lane, _: &_, wanted: u32| {
         asked += 1;
         match tenant.as_str() {
             "t7" => Ready::Yes(wanted),
@@ -166,7 +166,7 @@ fn who_may_not_send_is_asked_once_and_waits_for_its_instant_or_a_wake() {
 fn more_work_does_not_wake_who_may_not_send() {
     let mut scheduler = Scheduler::new();
     scheduler.enqueue(&tenant(1), FAST, 1, 1);
-    assert!(scheduler.next(NOW, |_, _, _| Ready::No).is_none());
+    assert!(scheduler.next(NOW, |_, _, _, _| Ready::No).is_none());
     scheduler.enqueue(&tenant(1), FAST, 2, 1);
     scheduler.enqueue(&tenant(1), BULK, 3, 1);
     assert_eq!(
@@ -183,7 +183,7 @@ fn more_work_does_not_wake_who_may_not_send() {
 fn a_grant_may_be_smaller_and_nothing_is_granted_beyond_it() {
     let mut scheduler = Scheduler::new();
     scheduler.enqueue(&tenant(1), BULK, 1, 40);
-    let slice = scheduler.next(NOW, |_, _, wanted| {
+    let slice = scheduler.next(NOW, |_, _, _, wanted| {
         assert_eq!(wanted, 32);
         Ready::Yes(5)
     });
@@ -192,12 +192,12 @@ fn a_grant_may_be_smaller_and_nothing_is_granted_beyond_it() {
         Some((5, false))
     );
     // The rest of the turn.
-    let slice = scheduler.next(NOW, |_, _, wanted| {
+    let slice = scheduler.next(NOW, |_, _, _, wanted| {
         assert_eq!(wanted, 27);
         Ready::Yes(u32::MAX)
     });
     assert_eq!(slice.map(|slice| slice.recipients), Some(27));
-    assert!(scheduler.next(NOW, |_, _, _| Ready::Yes(0)).is_none());
+    assert!(scheduler.next(NOW, |_, _, _, _| Ready::Yes(0)).is_none());
     assert_eq!(scheduler.remove(&1), Some(8));
 }
 
@@ -212,7 +212,7 @@ fn a_removed_job_leaves_nothing_behind() {
         let mut scheduler = Scheduler::new();
         scheduler.enqueue(&tenant(1), BULK, 1, 50);
         scheduler.enqueue(&tenant(2), BULK, 2, 50);
-        let _first = scheduler.next(NOW, |tenant, _, _| match tenant.as_str() {
+        let _first = scheduler.next(NOW, |tenant, _, _, _| match tenant.as_str() {
             "t1" => place,
             _ => Ready::No,
         });
@@ -312,7 +312,7 @@ proptest! {
                 }
             }
         }
-        let mut gate = |tenant: &TenantId, _: Lane, wanted: u32| {
+        let mut gate = |tenant: &TenantId, _: Lane, _: &_, wanted: u32| {
             Ready::Yes(grants.get(tenant).copied().unwrap_or(wanted))
         };
         for _ in 0..before {
@@ -358,7 +358,7 @@ proptest! {
                 handle += 1;
             }
         }
-        let mut gate = |tenant: &TenantId, _: Lane, _| Ready::Yes(grants[tenant]);
+        let mut gate = |tenant: &TenantId, _: Lane, _: &_, _| Ready::Yes(grants[tenant]);
         for _ in 0..skip {
             scheduler.next(NOW, &mut gate).unwrap();
         }
@@ -401,7 +401,7 @@ proptest! {
                 _ => {
                     let now = NOW + Millis::from(index);
                     let blocked = tenant(who);
-                    let slice = scheduler.next(now, |tenant, _, wanted| match number % 3 {
+                    let slice = scheduler.next(now, |tenant, _, _, wanted| match number % 3 {
                         0 if *tenant == blocked => Ready::No,
                         1 if *tenant == blocked => Ready::NotBefore(now + Millis::from(number)),
                         _ => Ready::Yes(wanted.min(number)),

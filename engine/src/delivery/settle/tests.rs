@@ -67,7 +67,8 @@ fn settle_with(job: &Job, outcomes: Vec<(Recipient, Outcome)>, jitter: f64) -> S
         request_started: STARTED,
         jitter,
     };
-    settle(job, outcomes, &context)
+    let (recipients, outcomes): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
+    settle(job, &recipients, outcomes, &context)
 }
 
 fn settle_one(recipient: Recipient, outcome: Outcome) -> Settled {

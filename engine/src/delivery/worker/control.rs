@@ -1,0 +1,212 @@
+//! What operators and time say: control state, routes and windows, cancelling, ticks.
+//! It must not hand anything over.
+
+use clarion_auth::TenantId;
+
+use super::job::Phase;
+use super::route::Class;
+use super::{Action, JobHandle, Worker};
+use crate::broker::LeaseId;
+use crate::delivery::limiter::Rate;
+use crate::delivery::retry::Policy;
+use crate::delivery::settle;
+use crate::delivery::settle::{Settled, Users};
+use crate::limits::{HOLD_MAX, RECORD_INTERVAL};
+use crate::model::{Entry, Lane, Millis, Platform, Recipient};
+use crate::store::{ClaimRequest, ControlState, Tenant, WaitingWhy};
+
+/// How recipients end that are not sent.
+pub(super) type Unsent = for<'a, 'b> fn(&'a [Recipient], Users<'b>) -> Settled;
+
+impl Worker {
+    /// The control state, read by a query that was *started* at `read_at`.
+    pub fn on_control(&mut self, control: &ControlState, read_at: Millis, now: Millis) {
+        self.control = Some(read_at);
+        self.stopped = control.stopped.iter().cloned().collect();
+        for tenant in &control.changed {
+            self.configure(tenant, now);
+            self.scheduler
+                .set_weight(&tenant.id, tenant.limits.weight.unwrap_or(1));
+            self.routes.forget(&tenant.id);
+            self.scheduler.wake(&tenant.id);
+        }
+        let stopped = &self.stopped;
+        let jobs = self
+            .jobs
+            .iter()
+            .filter(|(_, state)| stopped.contains_key(&state.key.tenant));
+        let jobs: Vec<JobHandle> = jobs
+            .filter(|(_, state)| state.remaining() > 0)
+            .map(|(handle, _)| *handle)
+            .collect();
+        for handle in jobs {
+            self.cancel(handle, now);
+        }
+    }
+
+    fn configure(&mut self, tenant: &Tenant, now: Millis) {
+        let own = &tenant.limits;
+        let default = self.options.rate;
+        let rate = match (own.rate, own.burst) {
+            (None, None) => default,
+            (rate, burst) => Rate::new(rate.unwrap_or(default.per_second.get()), burst),
+        };
+        self.limiter.set_rate(&tenant.id, rate, now);
+        match own.ambiguous_retries {
+            None => drop(self.policies.remove(&tenant.id)),
+            Some(ambiguous_retries) => {
+                let policy = Policy {
+                    ambiguous_retries,
+                    ..self.options.policy.clone()
+                };
+                self.policies.insert(tenant.id.clone(), policy);
+            }
+        }
+    }
+
+    /// Ends what is left of a job as cancelled.
+    pub(super) fn cancel(&mut self, handle: JobHandle, now: Millis) {
+        self.finish_remaining(handle, now, settle::cancel);
+    }
+
+    /// Ends what is left of a job without sending it.
+    pub(super) fn finish_remaining(&mut self, handle: JobHandle, now: Millis, how: Unsent) {
+        self.scheduler.remove(&handle);
+        self.alone.retain(|alone| *alone != handle);
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let left = state.drain_remaining();
+        let settled = how(&left, &|ordinal| state.user_of(ordinal));
+        state.absorb(settled, 0, now);
+        // What one resolve could not hold is met by the continuation, which ends the same way.
+        self.end_if_spent(handle, now);
+    }
+
+    /// A route was loaded, or the tenant has no such credential.
+    pub fn on_route(&mut self, tenant: &TenantId, class: Class, exists: bool) {
+        self.routes.loaded(tenant, class, exists);
+        self.scheduler.wake(tenant);
+    }
+
+    /// The connections of a route offer to hold this many requests.
+    pub fn on_window(&mut self, tenant: &TenantId, class: Class, streams: usize) {
+        self.routes.window(tenant, class, streams);
+        self.scheduler.wake(tenant);
+    }
+
+    /// An operator settled the brake: pruning goes on.
+    pub fn on_brake_released(&mut self, tenant: &TenantId, platform: Platform) {
+        self.brakes.release(tenant, platform);
+    }
+
+    /// Time passed: held jobs are looked at again, records are cut, and what waited too long is set aside.
+    pub fn on_tick(&mut self, now: Millis) {
+        let interval = RECORD_INTERVAL.as_millis() as Millis;
+        let hold = HOLD_MAX.as_millis() as Millis;
+        // Unanswered requests stay in the bound until their job ends: if they alone fill it, the jobs must end.
+        let stuck = self.unrecorded >= self.options.unrecorded_max && self.in_flight.is_empty();
+        let mut due = Vec::new();
+        for (handle, state) in &self.jobs {
+            let recheck = matches!(state.phase, Phase::Held(at) if at <= now);
+            let record = state
+                .pending
+                .since
+                .is_some_and(|since| since + interval <= now);
+            let set_aside = state.phase == Phase::Sending
+                && state.out == 0
+                && state.remaining() > 0
+                && !state.alone
+                && (state.progress + hold <= now || (stuck && state.ambiguous > 0));
+            if recheck || record || set_aside {
+                due.push((*handle, recheck, set_aside));
+            }
+        }
+        due.sort_unstable();
+        for (handle, recheck, set_aside) in due {
+            if recheck {
+                self.claim_again(handle);
+            } else if set_aside {
+                self.set_aside(handle, now);
+            } else {
+                self.cut_part(handle, now);
+            }
+        }
+    }
+
+    fn claim_again(&mut self, handle: JobHandle) {
+        if let Some(state) = self.jobs.get_mut(&handle) {
+            state.phase = Phase::Claiming;
+            let request = ClaimRequest {
+                key: state.key.clone(),
+                digest: state.digest,
+            };
+            self.actions.push(Action::Claim(handle, request));
+        }
+    }
+
+    /// A job that may not be sent for long is closed; what is left of it waits in the store, and its lease is free.
+    fn set_aside(&mut self, handle: JobHandle, now: Millis) {
+        self.scheduler.remove(&handle);
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let left = state.drain_remaining();
+        // Roughly when so many could go; what is still too early then is set aside again.
+        let rate = Millis::from(self.limiter.rate(&state.key.tenant).per_second.get());
+        let due = now + (left.len() as Millis * 1_000 / rate).max(1_000);
+        let entries = left.into_iter().map(Entry::from).collect();
+        state.children.extend(settle::parked(
+            &state.job,
+            entries,
+            due,
+            WaitingWhy::Limited,
+        ));
+        self.end_if_spent(handle, now);
+    }
+
+    /// The broker dropped this process's leases: nothing more of them is sent. What is out is still recorded, unless somebody
+    /// else has taken the job.
+    pub fn on_leases_lost(&mut self, now: Millis) {
+        self.writer.generation += 1;
+        let leases = self.leases.clear(&mut self.actions);
+        self.actions
+            .extend(leases.into_iter().map(Action::GiveBack));
+        let handles: Vec<JobHandle> = self.jobs.keys().copied().collect();
+        for handle in handles {
+            self.scheduler.remove(&handle);
+            let Some(state) = self.jobs.get_mut(&handle) else {
+                continue;
+            };
+            state.lease = None;
+            drop(state.drain_remaining());
+            if state.out == 0 && state.committing.is_none() {
+                self.orphan_done(handle, now);
+            }
+        }
+        self.alone.clear();
+    }
+
+    /// The lease of a message without jobs was given back.
+    pub fn on_given_back(&mut self, lease: LeaseId) {
+        self.leases.remove(lease, &mut self.actions);
+    }
+
+    /// The message was removed, or the ack did not count.
+    pub fn on_acked(&mut self, lease: LeaseId, counted: bool, now: Millis) {
+        self.leases.remove(lease, &mut self.actions);
+        if !counted {
+            self.on_leases_lost(now);
+        }
+    }
+
+    /// The lanes with work in hand, for the operator's screen.
+    #[must_use]
+    pub fn depth(&self, lane: Lane) -> usize {
+        self.jobs
+            .values()
+            .filter(|state| state.lane() == lane)
+            .map(super::job::JobState::remaining)
+            .sum()
+    }
+}

@@ -1,0 +1,195 @@
+//! One job in the worker: its phase, what is left of it and what it owes the record.
+//! It must not decide what follows an outcome.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::route::Class;
+use crate::broker::LeaseId;
+use crate::delivery::settle::{Again, Settled};
+use crate::model::{Counts, DeviceId, Entry, FinalState, Job, Lane, Millis, Recipient, Target};
+use crate::store::{Failure, JobKey, NewDead, Prune, WaitingWhy};
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its claim is being written.
+    Claiming,
+    /// Somebody else holds it; looked at again at this instant.
+    Held(Millis),
+    /// Its devices are being looked up.
+    Resolving,
+    /// It is being handed over.
+    Sending,
+    /// Everything has come back; its end is being written.
+    Ending,
+}
+
+/// Recipients of one class.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) class: Class,
+    pub(super) recipients: Arc<Vec<Recipient>>,
+    /// Handed out up to here.
+    pub(super) next: usize,
+}
+
+impl Group {
+    pub(super) fn remaining(&self) -> usize {
+        self.recipients.len() - self.next
+    }
+}
+
+/// What has come up since the last part was cut.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) counts: Counts,
+    pub(super) block: Vec<(u32, DeviceId, FinalState)>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) prunes: Vec<Prune>,
+    pub(super) suspects: Vec<DeviceId>,
+    pub(super) accepted: Vec<DeviceId>,
+    /// Requests whose record this is; they leave the bound when it is committed.
+    pub(super) covers: usize,
+    /// When the first of it came up.
+    pub(super) since: Option<Millis>,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+}
+
+/// A job in the worker.
+#[derive(Debug)]
+pub(super) struct JobState {
+    pub(super) job: Job,
+    pub(super) key: JobKey,
+    pub(super) digest: [u8; 32],
+    /// `None` once the lease is lost: its outcomes are still recorded if nobody else has taken it.
+    pub(super) lease: Option<LeaseId>,
+    pub(super) phase: Phase,
+    pub(super) groups: Vec<Group>,
+    /// Requests out.
+    pub(super) out: usize,
+    /// The next place in the log.
+    pub(super) next_seq: u32,
+    /// What earlier deliveries have settled.
+    pub(super) settled: HashSet<(u32, DeviceId)>,
+    pub(super) pending: Pending,
+    /// A part is being committed, covering this many requests.
+    pub(super) committing: Option<usize>,
+    /// To be tried again; becomes waiting rows with the end.
+    pub(super) again: Vec<Again>,
+    /// Set aside unsent; becomes waiting rows with the end.
+    pub(super) children: Vec<(Job, Millis, WaitingWhy)>,
+    /// Unanswered requests among them: they stay in the bound until the end is committed.
+    pub(super) ambiguous: usize,
+    /// Entries that one resolve could not hold.
+    pub(super) rest: Vec<Entry>,
+    /// Recipients resolved.
+    pub(super) resolved: u32,
+    pub(super) dead: Option<NewDead>,
+    /// When it last got on.
+    pub(super) progress: Millis,
+    /// Runs alone in the process.
+    pub(super) alone: bool,
+}
+
+impl JobState {
+    pub(super) fn new(job: Job, lease: LeaseId, phase: Phase, now: Millis) -> Self {
+        let notification = &job.notification;
+        let key = JobKey {
+            tenant: notification.tenant.clone(),
+            notification: notification.id,
+            job: job.id,
+        };
+        Self {
+            digest: job.digest(),
+            key,
+            job,
+            lease: Some(lease),
+            phase,
+            groups: Vec::new(),
+            out: 0,
+            next_seq: 0,
+            settled: HashSet::new(),
+            pending: Pending::default(),
+            committing: None,
+            again: Vec::new(),
+            children: Vec::new(),
+            ambiguous: 0,
+            rest: Vec::new(),
+            resolved: 0,
+            dead: None,
+            progress: now,
+            alone: false,
+        }
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        self.job.notification.lane
+    }
+
+    /// Recipients not handed out yet.
+    pub(super) fn remaining(&self) -> usize {
+        self.groups.iter().map(Group::remaining).sum()
+    }
+
+    /// Whether everything has come back and nothing is left to hand out.
+    pub(super) fn is_spent(&self) -> bool {
+        self.phase == Phase::Sending && self.out == 0 && self.remaining() == 0
+    }
+
+    /// The user an entry names, for failure rows.
+    pub(super) fn user_of(&self, ordinal: u32) -> Option<Box<str>> {
+        let entries = &self.job.entries;
+        let index = entries
+            .binary_search_by_key(&ordinal, |entry| entry.ordinal)
+            .ok()?;
+        match &entries[index].target {
+            Target::User { user_id, .. } => Some(user_id.clone()),
+            Target::Device(_) => None,
+        }
+    }
+
+    /// Takes in what a settling said; `covers` requests of the bound are recorded with it.
+    pub(super) fn absorb(&mut self, settled: Settled, covers: usize, now: Millis) {
+        let pending = &mut self.pending;
+        if !settled.finals.is_empty() {
+            pending.since.get_or_insert(now);
+        }
+        for (sum, more) in pending.counts.0.iter_mut().zip(settled.counts.0) {
+            *sum += more;
+        }
+        pending.block.extend(settled.finals);
+        pending.failures.extend(settled.failures);
+        pending.prunes.extend(settled.prunes);
+        pending.suspects.extend(settled.suspects);
+        pending.accepted.extend(settled.accepted);
+        pending.covers += covers;
+        self.again.extend(settled.again);
+        self.progress = now;
+    }
+
+    /// Takes every recipient that is not handed out yet.
+    pub(super) fn drain_remaining(&mut self) -> Vec<Recipient> {
+        let mut taken = Vec::with_capacity(self.remaining());
+        for group in &mut self.groups {
+            taken.extend_from_slice(&group.recipients[group.next..]);
+            group.next = group.recipients.len();
+        }
+        taken
+    }
+
+    /// Takes the recipients of one class that are not handed out yet.
+    pub(super) fn drain_class(&mut self, class: Class) -> Vec<Recipient> {
+        let mut taken = Vec::new();
+        for group in self.groups.iter_mut().filter(|group| group.class == class) {
+            taken.extend_from_slice(&group.recipients[group.next..]);
+            group.next = group.recipients.len();
+        }
+        taken
+    }
+}

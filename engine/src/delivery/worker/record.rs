@@ -1,0 +1,245 @@
+//! The record of a job: parts are cut, committed, and end it; then its lease is acked.
+//! It must not know how a part is stored.
+
+use super::job::{JobState, Pending, Phase};
+use super::{Action, JobHandle, Worker};
+use crate::delivery::settle;
+use crate::model::{Envelope, JobKind, Millis};
+use crate::store::{CommitAnswer, DeadOrigin, NewDead, Part, Settlement, WaitingRow, WaitingWhy};
+
+impl Worker {
+    /// Ends a job whose recipients are all accounted for.
+    pub(super) fn end_if_spent(&mut self, handle: JobHandle, now: Millis) {
+        if self.jobs.get(&handle).is_some_and(JobState::is_spent) {
+            self.cut_part(handle, now);
+        }
+    }
+
+    /// Cuts what is pending into a part and sends it to be committed; with the end, if nothing is left. One part of a job is
+    /// under way at a time, because each must follow the last.
+    pub(super) fn cut_part(&mut self, handle: JobHandle, now: Millis) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let end = state.is_spent() && state.lease.is_some();
+        if state.committing.is_some() || (state.pending.is_empty() && !end) {
+            return;
+        }
+        let pending = std::mem::take(&mut state.pending);
+        self.recordable -= pending.covers;
+        let waiting = if end {
+            waiting_rows(state, now)
+        } else {
+            Vec::new()
+        };
+        if end {
+            state.phase = Phase::Ending;
+        }
+        state.committing = Some(pending.covers);
+        let settlement = settlement(state, pending, waiting, end);
+        self.actions
+            .push(Action::Commit(handle, Box::new(settlement)));
+    }
+
+    /// The store answered a commit.
+    pub fn on_committed(&mut self, handle: JobHandle, answer: CommitAnswer, now: Millis) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let covers = state.committing.take().unwrap_or_default();
+        match answer {
+            CommitAnswer::Taken => {
+                state.next_seq += 1;
+                self.unrecorded -= covers;
+                if std::mem::take(&mut self.starved) {
+                    self.scheduler.wake_all();
+                }
+                self.after_part(handle, now);
+            }
+            CommitAnswer::Fenced => {
+                // Somebody else holds the job. What came back is theirs to find out again, and this process has slept.
+                self.unrecorded -= covers;
+                self.abandon(handle);
+                self.on_leases_lost(now);
+            }
+        }
+    }
+
+    fn after_part(&mut self, handle: JobHandle, now: Millis) {
+        let pressed = self.is_pressed();
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        if state.phase == Phase::Ending {
+            self.unrecorded -= state.ambiguous;
+            self.forget(handle);
+        } else if state.lease.is_none() {
+            self.orphan_done(handle, now);
+        } else if state.is_spent() || (pressed && !state.pending.is_empty()) {
+            self.cut_part(handle, now);
+        }
+    }
+
+    /// A part that cannot be written was replaced by a dead row, and the job has ended with it.
+    pub fn on_unrecordable(&mut self, handle: JobHandle) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let covers = state.committing.take().unwrap_or_default();
+        self.unrecorded -= covers;
+        self.scheduler.remove(&handle);
+        let lease = self.jobs.get(&handle).and_then(|state| state.lease);
+        self.abandon(handle);
+        self.close(lease);
+    }
+
+    /// The store does not take commits: nothing more is handed over until it does.
+    pub fn on_commit_failing(&mut self, failing: bool) {
+        self.commit_failing = failing;
+    }
+
+    /// A job without a lease is recorded as far as it got, and forgotten.
+    pub(super) fn orphan_done(&mut self, handle: JobHandle, now: Millis) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        if state.out > 0 || state.committing.is_some() {
+            return;
+        }
+        if state.pending.is_empty() {
+            self.abandon(handle);
+        } else {
+            self.cut_part(handle, now);
+        }
+    }
+
+    /// Forgets a job whose lease is not this process's any more. Its requests that are still out are forgotten when they return.
+    fn abandon(&mut self, handle: JobHandle) {
+        if let Some(state) = self.jobs.remove(&handle) {
+            self.recordable -= state.pending.covers;
+            self.unrecorded -= state.pending.covers + state.ambiguous;
+        }
+    }
+
+    /// Forgets a job that has ended, and acks the message when it was its last.
+    pub(super) fn forget(&mut self, handle: JobHandle) {
+        let Some(state) = self.jobs.remove(&handle) else {
+            return;
+        };
+        self.alone.retain(|alone| *alone != handle);
+        self.close(state.lease);
+    }
+
+    fn close(&mut self, lease: Option<crate::broker::LeaseId>) {
+        if let Some(lease) = lease
+            && self.leases.close_job(lease)
+        {
+            self.actions.push(Action::Ack(lease));
+        }
+    }
+
+    /// Whether the bound on unrecorded requests is near, and records would help.
+    pub(super) fn is_pressed(&self) -> bool {
+        let max = self.options.unrecorded_max;
+        self.stopping || (self.unrecorded * 4 >= max * 3 && self.recordable * 8 >= max)
+    }
+}
+
+/// What is left of a job that ends, as rows that wait: retries, what was set aside, what one resolve could not hold.
+fn waiting_rows(state: &mut JobState, now: Millis) -> Vec<WaitingRow> {
+    let again = std::mem::take(&mut state.again);
+    let rest = std::mem::take(&mut state.rest);
+    let mut children = settle::children(&state.job, again);
+    children.append(&mut state.children);
+    if !rest.is_empty() {
+        children.extend(settle::parked(&state.job, rest, now, WaitingWhy::Continued));
+    }
+    children
+        .into_iter()
+        .filter_map(|(job, due, why)| row(&job, due, why))
+        .collect()
+}
+
+fn row(job: &crate::model::Job, due: Millis, why: WaitingWhy) -> Option<WaitingRow> {
+    // The content was encoded before, and the bounds hold by construction.
+    let body = Envelope::encode(std::slice::from_ref(job)).ok()?;
+    Some(WaitingRow {
+        tenant: job.notification.tenant.clone(),
+        notification: job.notification.id,
+        job: job.id,
+        lane: job.notification.lane,
+        due,
+        why,
+        recipients: u32::try_from(job.entries.len()).unwrap_or(u32::MAX),
+        body,
+    })
+}
+
+fn settlement(
+    state: &mut JobState,
+    pending: Pending,
+    waiting: Vec<WaitingRow>,
+    end: bool,
+) -> Settlement {
+    let notification = &state.job.notification;
+    let counts_recipients = matches!(state.job.kind, JobKind::First | JobKind::Continuation);
+    Settlement {
+        key: state.key.clone(),
+        kind: state.job.kind,
+        page: state.job.page,
+        lane: notification.lane,
+        created_at: notification.created_at,
+        expires_at: notification.expires_at,
+        entries: u32::try_from(state.job.entries.len()).unwrap_or(u32::MAX),
+        digest: state.digest,
+        resolved: if end && counts_recipients {
+            state.resolved
+        } else {
+            0
+        },
+        part: Part {
+            seq: state.next_seq,
+            counts: pending.counts,
+            block: pending.block,
+            end,
+        },
+        failures: pending.failures,
+        prunes: pending.prunes,
+        suspects: pending.suspects,
+        accepted: pending.accepted,
+        waiting,
+        dead: if end { state.dead.take() } else { None },
+    }
+}
+
+/// What is written in place of a settlement that cannot be written: its counts, its end and a dead row. It loses the rows that
+/// made it unwritable, and says so.
+#[must_use]
+pub fn unrecordable(settlement: &Settlement, cause: &str) -> Settlement {
+    let dead = NewDead {
+        tenant: settlement.key.tenant.clone(),
+        origin: DeadOrigin::Unparsed,
+        reason: "unrecordable".to_owned(),
+        detail: format!(
+            "the record of job {} could not be written: {cause}",
+            settlement.key.job
+        ),
+        notification: Some(settlement.key.notification),
+        job: Some(settlement.key.job),
+        recipients: settlement.entries,
+        body: Vec::new(),
+    };
+    Settlement {
+        part: Part {
+            end: true,
+            ..settlement.part.clone()
+        },
+        failures: Vec::new(),
+        prunes: Vec::new(),
+        suspects: Vec::new(),
+        accepted: Vec::new(),
+        waiting: Vec::new(),
+        dead: Some(dead),
+        ..settlement.clone()
+    }
+}

@@ -1,0 +1,391 @@
+//! From a leased message to recipients: parsing, claims, devices.
+//! It must not hand anything over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::job::{Group, JobState, Phase};
+use super::route::Class;
+use super::{Action, Alert, JobHandle, Worker};
+use crate::broker::{LeaseId, QueueName};
+use crate::delivery::settle;
+use crate::limits::{CLAIMS_ALONE, CLAIMS_POISON, HELD_RECHECK, JOB_RECIPIENTS_MAX};
+use crate::model::{Entry, Envelope, FinalState, Job, Millis, Recipient, Target};
+use crate::store::{ClaimAnswer, ClaimRequest, DeadOrigin, NewDead, ResolvedDevice, UserCursor};
+
+/// What a worker needs to know of a leased message.
+#[derive(Debug)]
+pub struct Message<'a> {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// The queue it came by.
+    pub queue: &'a QueueName,
+    /// Its bytes.
+    pub body: &'a [u8],
+    /// The broker says, or cannot exclude, that it was handed out before.
+    pub redelivered: bool,
+    /// When the broker took it, where it says so.
+    pub published_at: Option<Millis>,
+}
+
+impl Worker {
+    /// A message was handed out to this process.
+    pub fn on_leased(&mut self, message: &Message<'_>, now: Millis) {
+        self.heard = now;
+        let jobs = match Envelope::decode(message.body) {
+            Ok(envelope) => envelope.jobs,
+            Err(error) => return self.bury(message, error.reason(), error.to_string()),
+        };
+        let foreign = jobs.iter().find(|job| {
+            job.notification.tenant != message.queue.tenant
+                || job.notification.lane != message.queue.lane
+        });
+        if let Some(job) = foreign {
+            let detail = format!(
+                "job {} is not of the tenant and lane of the queue it came by",
+                job.id
+            );
+            return self.bury(message, "foreign_tenant", detail);
+        }
+        self.leases.add(
+            message.lease,
+            message.queue,
+            (message.body.len(), jobs.len()),
+            &mut self.actions,
+        );
+        let maybe_seen = message.redelivered
+            || message
+                .published_at
+                .is_none_or(|published| published < self.options.connection_since);
+        for job in jobs {
+            self.open(job, message.lease, maybe_seen, now);
+        }
+    }
+
+    fn bury(&mut self, message: &Message<'_>, reason: &str, detail: String) {
+        let dead = NewDead {
+            tenant: message.queue.tenant.clone(),
+            origin: DeadOrigin::Unparsed,
+            reason: reason.to_owned(),
+            detail,
+            notification: None,
+            job: None,
+            recipients: 0,
+            body: message.body.to_vec(),
+        };
+        self.leases.add(
+            message.lease,
+            message.queue,
+            (message.body.len(), 1),
+            &mut self.actions,
+        );
+        self.actions
+            .push(Action::Bury(message.lease, Box::new(dead)));
+    }
+
+    fn open(&mut self, job: Job, lease: LeaseId, maybe_seen: bool, now: Millis) {
+        let handle = JobHandle(self.next_job);
+        self.next_job += 1;
+        let claims = maybe_seen || job.recheck;
+        let phase = if claims {
+            Phase::Claiming
+        } else {
+            Phase::Resolving
+        };
+        let state = JobState::new(job, lease, phase, now);
+        if claims {
+            let request = ClaimRequest {
+                key: state.key.clone(),
+                digest: state.digest,
+            };
+            self.actions.push(Action::Claim(handle, request));
+        }
+        self.jobs.insert(handle, state);
+        if !claims {
+            self.resolve(handle, now);
+        }
+    }
+
+    /// The store answered a claim.
+    pub fn on_claimed(&mut self, handle: JobHandle, answer: ClaimAnswer, now: Millis) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        if state.phase != Phase::Claiming {
+            return;
+        }
+        match answer {
+            ClaimAnswer::Granted {
+                next_seq,
+                settled,
+                claims_without_progress,
+            } => {
+                state.next_seq = next_seq;
+                state.settled = settled.into_iter().collect();
+                state.alone = claims_without_progress >= CLAIMS_ALONE;
+                if claims_without_progress >= CLAIMS_POISON {
+                    self.poison(handle, now);
+                } else {
+                    self.resolve(handle, now);
+                }
+            }
+            ClaimAnswer::Held => {
+                state.phase = Phase::Held(now + HELD_RECHECK.as_millis() as Millis)
+            }
+            ClaimAnswer::Ended => self.forget(handle),
+            ClaimAnswer::IdReused => self.reused(handle),
+        }
+    }
+
+    /// The claim could not be written: try again with the next look.
+    pub fn on_claim_failed(&mut self, handle: JobHandle, now: Millis) {
+        if let Some(state) = self.jobs.get_mut(&handle)
+            && state.phase == Phase::Claiming
+        {
+            state.phase = Phase::Held(now + HELD_RECHECK.as_millis() as Millis);
+        }
+    }
+
+    /// A job that ended its processes again and again is not sent again: what has no final state ends as dead.
+    fn poison(&mut self, handle: JobHandle, now: Millis) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let tenant = state.key.tenant.clone();
+        let detail = format!(
+            "job {} was begun {CLAIMS_POISON} times without getting on",
+            state.key.job
+        );
+        self.actions
+            .push(Action::Alert(Alert::Poison(tenant.clone(), detail.clone())));
+        let settled = &state.settled;
+        let left: Vec<Entry> = state
+            .job
+            .entries
+            .iter()
+            .filter(|entry| !settled.contains(&entry.key()))
+            .cloned()
+            .collect();
+        let body = Envelope::encode(std::slice::from_ref(&state.job)).unwrap_or_default();
+        state.dead = Some(NewDead {
+            tenant,
+            origin: DeadOrigin::Internal,
+            reason: "poison".to_owned(),
+            detail,
+            notification: Some(state.key.notification),
+            job: Some(state.key.job),
+            recipients: u32::try_from(left.len()).unwrap_or(u32::MAX),
+            body,
+        });
+        state.absorb(
+            settle::end_entries(&left, FinalState::Dead, "poison"),
+            0,
+            now,
+        );
+        state.phase = Phase::Sending;
+        self.end_if_spent(handle, now);
+    }
+
+    fn reused(&mut self, handle: JobHandle) {
+        let Some(state) = self.jobs.remove(&handle) else {
+            return;
+        };
+        let Some(lease) = state.lease else { return };
+        let dead = NewDead {
+            tenant: state.key.tenant.clone(),
+            origin: DeadOrigin::Internal,
+            reason: "job_id_reused".to_owned(),
+            detail: format!(
+                "job {} came with other recipients than before",
+                state.key.job
+            ),
+            notification: Some(state.key.notification),
+            job: Some(state.key.job),
+            recipients: u32::try_from(state.job.entries.len()).unwrap_or(u32::MAX),
+            body: Envelope::encode(std::slice::from_ref(&state.job)).unwrap_or_default(),
+        };
+        if self.leases.close_job(lease) {
+            self.actions.push(Action::Bury(lease, Box::new(dead)));
+        }
+    }
+
+    pub(super) fn resolve(&mut self, handle: JobHandle, now: Millis) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let unsent = if self.stopped.contains_key(&state.key.tenant) {
+            Some((FinalState::Cancelled, "cancelled"))
+        } else if state.job.notification.expires_at <= now {
+            Some((FinalState::Expired, "expired"))
+        } else {
+            None
+        };
+        if let Some((how, reason)) = unsent
+            && state.settled.is_empty()
+        {
+            // Nobody needs to be looked up.
+            let settled = settle::end_entries(&state.job.entries, how, reason);
+            state.resolved = u32::try_from(settled.finals.len()).unwrap_or(u32::MAX);
+            state.absorb(settled, 0, now);
+            state.phase = Phase::Sending;
+            return self.end_if_spent(handle, now);
+        }
+        state.phase = Phase::Resolving;
+        if state.job.is_resolved() {
+            return self.on_resolved(handle, Vec::new(), now);
+        }
+        let users = state
+            .job
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.target {
+                Target::User { user_id, after } => Some(UserCursor {
+                    user_id: user_id.clone(),
+                    after: *after,
+                }),
+                Target::Device(_) => None,
+            });
+        let (tenant, users) = (state.key.tenant.clone(), users.collect());
+        self.actions.push(Action::Resolve {
+            job: handle,
+            tenant,
+            users,
+        });
+    }
+
+    /// The devices could not be looked up: try again.
+    pub fn on_resolve_failed(&mut self, handle: JobHandle, now: Millis) {
+        self.resolve(handle, now);
+    }
+
+    /// The devices of the job's users, at most `JOB_RECIPIENTS_MAX` of them, by (user, device).
+    pub fn on_resolved(&mut self, handle: JobHandle, devices: Vec<ResolvedDevice>, now: Millis) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        if state.phase != Phase::Resolving {
+            return;
+        }
+        let found = expand(&state.job.entries, devices);
+        state.rest = found.rest;
+        state.resolved = u32::try_from(found.recipients.len()).unwrap_or(u32::MAX);
+        let settled = &state.settled;
+        let no_device = found
+            .no_device
+            .into_iter()
+            .filter(|entry| !settled.contains(&entry.key()));
+        let outcome = settle::no_device(&no_device.collect::<Vec<_>>());
+        let mut groups: HashMap<Class, Vec<Recipient>> = HashMap::new();
+        for recipient in found.recipients {
+            if !settled.contains(&recipient.key()) {
+                groups
+                    .entry(Class::of(&recipient.address))
+                    .or_default()
+                    .push(recipient);
+            }
+        }
+        let mut groups: Vec<Group> = groups
+            .into_iter()
+            .map(|(class, recipients)| Group {
+                class,
+                recipients: Arc::new(recipients),
+                next: 0,
+            })
+            .collect();
+        groups.sort_by_key(|group| group.class);
+        state.groups = groups;
+        state.absorb(outcome, 0, now);
+        state.phase = Phase::Sending;
+        self.queue(handle, now);
+    }
+
+    /// Puts a job with recipients in line; a job without any ends.
+    fn queue(&mut self, handle: JobHandle, now: Millis) {
+        let Some(state) = self.jobs.get(&handle) else {
+            return;
+        };
+        let remaining = state.remaining();
+        if remaining == 0 {
+            return self.end_if_spent(handle, now);
+        }
+        if let Some(_why) = self.stopped.get(&state.key.tenant) {
+            return self.cancel(handle, now);
+        }
+        if state.alone {
+            self.alone.push_back(handle);
+            return;
+        }
+        let (tenant, lane) = (state.key.tenant.clone(), state.lane());
+        self.scheduler.enqueue(
+            &tenant,
+            lane,
+            handle,
+            u32::try_from(remaining).unwrap_or(u32::MAX),
+        );
+    }
+}
+
+/// What a job's entries came to.
+struct Found {
+    recipients: Vec<Recipient>,
+    /// Users without any device.
+    no_device: Vec<Entry>,
+    rest: Vec<Entry>,
+}
+
+/// Entries and devices to recipients. `devices` is cut off at `JOB_RECIPIENTS_MAX`: then the user at the cut goes on after the
+/// last device seen, and all users behind it are not resolved yet.
+fn expand(entries: &[Entry], devices: Vec<ResolvedDevice>) -> Found {
+    let cut = (devices.len() >= JOB_RECIPIENTS_MAX)
+        .then(|| devices.last().map(|last| (last.user, last.device.id)));
+    let cut = cut.flatten();
+    let mut found = Found {
+        recipients: Vec::with_capacity(devices.len()),
+        no_device: Vec::new(),
+        rest: Vec::new(),
+    };
+    let mut devices = devices.into_iter().peekable();
+    let mut user = 0;
+    for entry in entries {
+        let (user_id, after) = match &entry.target {
+            Target::Device(address) => {
+                found.recipients.push(Recipient {
+                    ordinal: entry.ordinal,
+                    address: address.clone(),
+                });
+                continue;
+            }
+            Target::User { user_id, after } => (user_id, *after),
+        };
+        let mut any = false;
+        while let Some(resolved) = devices.next_if(|resolved| resolved.user == user) {
+            any = true;
+            found.recipients.push(Recipient {
+                ordinal: entry.ordinal,
+                address: resolved.device.address(),
+            });
+        }
+        let target = |after| Target::User {
+            user_id: user_id.clone(),
+            after,
+        };
+        match cut {
+            Some((cut_user, last)) if user == cut_user => {
+                found.rest.push(Entry {
+                    ordinal: entry.ordinal,
+                    target: target(last),
+                });
+            }
+            Some((cut_user, _)) if user > cut_user => {
+                found.rest.push(Entry {
+                    ordinal: entry.ordinal,
+                    target: target(after),
+                });
+            }
+            _ if !any && after == 0 => found.no_device.push(entry.clone()),
+            _ => {}
+        }
+        user += 1;
+    }
+    found
+}
