@@ -10,7 +10,8 @@
 //!
 //! - [`Simulator`], [`Options`]: starting and steering it
 //! - [`Rules`]: scripted behaviour
-//! - [`Receipt`], [`ReceiveLog`]: what was processed
+//! - [`Receipt`], [`ReceiveLog`], [`Ledger`]: what was processed, and whether it is what should have been
+//! - `control`: the same over HTTP, for other processes
 //! - `apns`: Apple's rules; `fcm`: Google's, and its token endpoint
 //! - `listener` accepts, `connection` drives, `http2` is the protocol as a pure state machine,
 //!   `schedule` holds answers until they are due
@@ -18,11 +19,13 @@
 
 mod apns;
 mod connection;
+mod control;
 mod credentials;
 mod error;
 mod fcm;
 mod http2;
 mod jwt;
+mod ledger;
 mod listener;
 mod log;
 mod options;
@@ -40,6 +43,7 @@ mod world;
 pub use apns::Reason as ApnsReason;
 pub use credentials::{ApnsTestKey, FcmTestAccount, apns_test_device_token, fcm_test_device_token};
 pub use error::Error;
+pub use ledger::{Difference, Identity, Ledger};
 pub use log::ReceiveLog;
 pub use options::{ApnsKeyFile, Options};
 pub use receipt::{Fate, Provider, Receipt};

@@ -173,6 +173,13 @@ impl Default for Goaway {
 }
 
 impl Goaway {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        match code::by_name(&self.code) {
+            Some(_) => Ok(()),
+            None => Err("goaway.code is the name of an HTTP/2 error code, such as NO_ERROR"),
+        }
+    }
+
     /// The error code's number.
     pub(crate) fn number(&self) -> u32 {
         code::by_name(&self.code).unwrap_or(code::NO_ERROR)
@@ -236,12 +243,8 @@ impl Rule {
         if !then.rst.as_deref().is_none_or(known) {
             return Err("rst is the name of an HTTP/2 error code, such as REFUSED_STREAM");
         }
-        if !then
-            .goaway
-            .as_ref()
-            .is_none_or(|goaway| known(&goaway.code))
-        {
-            return Err("goaway.code is the name of an HTTP/2 error code, such as NO_ERROR");
+        if let Some(goaway) = &then.goaway {
+            goaway.check()?;
         }
         if usize::from(then.rst.is_some()) + usize::from(then.hang) + usize::from(then.cut) > 1 {
             return Err("rst, hang and cut exclude each other");

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::apns::auth;
+use crate::control::{self, Control};
 use crate::credentials::{ApnsTestKey, FcmTestAccount};
 use crate::listener::{self, Settings};
 use crate::receipt::{Provider, Receipt};
@@ -29,9 +31,12 @@ pub struct Simulator {
     authority: Authority,
     apns: SocketAddr,
     fcm: SocketAddr,
+    control: SocketAddr,
     apns_tls: Settings,
     fcm_tls: Settings,
     tasks: JoinSet<()>,
+    /// Dropping it ends the control API.
+    stop: watch::Sender<()>,
 }
 
 fn local_addr(listener: &TcpListener, name: &'static str) -> Result<SocketAddr, Error> {
@@ -62,6 +67,7 @@ impl Simulator {
         };
         let apns = listener::bind(options.apns_port, "APNs").await?;
         let fcm = listener::bind(options.fcm_port, "FCM").await?;
+        let control = listener::bind(options.control_port, "the control API").await?;
         let fcm_address = local_addr(&fcm, "FCM")?;
         let world = Arc::new(World::new(
             options,
@@ -77,7 +83,9 @@ impl Simulator {
         let mut simulator = Self {
             apns: local_addr(&apns, "APNs")?,
             fcm: fcm_address,
+            control: local_addr(&control, "the control API")?,
             authority,
+            stop: watch::Sender::new(()),
             apns_tls: Arc::clone(&apns_tls),
             fcm_tls: Arc::clone(&fcm_tls),
             tasks: JoinSet::new(),
@@ -89,7 +97,27 @@ impl Simulator {
         simulator
             .tasks
             .spawn(listener::listen(fcm, Provider::Fcm, fcm_tls, world));
+        simulator.tasks.spawn(control::serve(
+            control,
+            simulator.shown(),
+            simulator.stop.subscribe(),
+        ));
         Ok(simulator)
+    }
+
+    /// What the control API works with.
+    fn shown(&self) -> Control {
+        let places = serde_json::json!({
+            "apns": self.apns_origin(),
+            "fcm": self.fcm_origin(),
+            "token_url": self.fcm_token_url(),
+            "control": self.control_url(),
+        });
+        Control {
+            world: Arc::clone(&self.world),
+            ca_pem: self.ca_pem().to_owned(),
+            places,
+        }
     }
 
     fn register_configured(&self) -> Result<(), Error> {
@@ -105,6 +133,7 @@ impl Simulator {
 
     /// Ends everything and waits for it.
     pub async fn shutdown(mut self) {
+        self.stop.send_replace(());
         self.tasks.shutdown().await;
     }
 
@@ -121,6 +150,11 @@ impl Simulator {
     /// Where Google's token endpoint is.
     pub fn fcm_token_url(&self) -> String {
         self.world.token_url().to_owned()
+    }
+
+    /// Where the control API is: plain HTTP.
+    pub fn control_url(&self) -> String {
+        format!("http://{}", self.control)
     }
 
     /// The certificate authority that clients must trust (PEM).
@@ -157,7 +191,10 @@ impl Simulator {
     }
 
     /// Does something to every connection that is open now; returns how many there are.
-    pub fn command(&self, command: Command) -> usize {
+    ///
+    /// # Errors
+    /// [`Error::Rules`] if it names an unknown error code.
+    pub fn command(&self, command: Command) -> Result<usize, Error> {
         self.world.command(command)
     }
 

@@ -173,8 +173,14 @@ impl World {
         self.changed.subscribe()
     }
 
-    pub(crate) fn command(&self, command: Command) -> usize {
-        self.commands.send(command).unwrap_or(0)
+    /// Sends a command to every open connection; returns how many there are.
+    pub(crate) fn command(&self, command: Command) -> Result<usize, Error> {
+        if let Command::Goaway(goaway) = &command {
+            goaway
+                .check()
+                .map_err(|cause| Error::Rules(cause.to_owned()))?;
+        }
+        Ok(self.commands.send(command).unwrap_or(0))
     }
 
     pub(crate) fn commands(&self) -> broadcast::Receiver<Command> {

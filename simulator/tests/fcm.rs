@@ -162,120 +162,33 @@ async fn a_good_message_is_accepted_and_logged() {
 
 /// Bodies that Google refuses, FcmError's code if there is one, and the field that is blamed. `DEVICE`
 /// stands for a good device token and `LONG` for 4,096 characters.
+#[rustfmt::skip]
 const FAULTY: [(&str, &str, &str); 25] = [
     (r#"{}"#, "INVALID_ARGUMENT", "message"),
     (r#"{"message":{}}"#, "INVALID_ARGUMENT", "message"),
-    (
-        r#"{"message":{"token":"short"}}"#,
-        "INVALID_ARGUMENT",
-        "message.token",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE "}}"#,
-        "INVALID_ARGUMENT",
-        "message.token",
-    ),
-    (
-        r#"{"message":{"topic":"/topics/news"}}"#,
-        "INVALID_ARGUMENT",
-        "message.topic",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","topic":"news"}}"#,
-        "",
-        "message",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","unknown":1}}"#,
-        "",
-        "message",
-    ),
+    (r#"{"message":{"token":"short"}}"#, "INVALID_ARGUMENT", "message.token"),
+    (r#"{"message":{"token":"DEVICE "}}"#, "INVALID_ARGUMENT", "message.token"),
+    (r#"{"message":{"topic":"/topics/news"}}"#, "INVALID_ARGUMENT", "message.topic"),
+    (r#"{"message":{"token":"DEVICE","topic":"news"}}"#, "", "message"),
+    (r#"{"message":{"token":"DEVICE","unknown":1}}"#, "", "message"),
     (r#"{"message":{"token":"DEVICE"},"dry_run":true}"#, "", ""),
-    (
-        r#"{"message":{"token":"DEVICE","data":{"n":1}}}"#,
-        "",
-        "message.data[0].value",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","data":{"from":"x"}}}"#,
-        "INVALID_ARGUMENT",
-        "message.data",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","data":{"message_type":"x"}}}"#,
-        "INVALID_ARGUMENT",
-        "message.data",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","data":{"google.x":"x"}}}"#,
-        "INVALID_ARGUMENT",
-        "message.data",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","data":{"gcm.x":"x"}}}"#,
-        "INVALID_ARGUMENT",
-        "message.data",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","data":{"k":"LONG"}}}"#,
-        "INVALID_ARGUMENT",
-        "message.data",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","notification":"Hi"}}"#,
-        "",
-        "message.notification",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","notification":{"sound":"x"}}}"#,
-        "",
-        "message.notification",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","android":{"ttl":"1"}}}"#,
-        "",
-        "message.android.ttl",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","android":{"ttl":"2419201s"}}}"#,
-        "",
-        "message.android.ttl",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","android":{"ttl":"1.s"}}}"#,
-        "",
-        "message.android.ttl",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","android":{"ttl":60}}}"#,
-        "",
-        "message.android.ttl",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","android":{"priority":"5"}}}"#,
-        "",
-        "message.android.priority",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","android":{"data":{"k":null}}}}"#,
-        "",
-        "message.android.data[0].value",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","webpush":{"fcm_options":[]}}}"#,
-        "",
-        "message.webpush.fcm_options",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","apns":{"headers":{"x":5}}}}"#,
-        "",
-        "message.apns.headers[0].value",
-    ),
-    (
-        r#"{"message":{"token":"DEVICE","apns":{"payload":"{}"}}}"#,
-        "",
-        "message.apns.payload",
-    ),
+    (r#"{"message":{"token":"DEVICE","data":{"n":1}}}"#, "", "message.data[0].value"),
+    (r#"{"message":{"token":"DEVICE","data":{"from":"x"}}}"#, "INVALID_ARGUMENT", "message.data"),
+    (r#"{"message":{"token":"DEVICE","data":{"message_type":"x"}}}"#, "INVALID_ARGUMENT", "message.data"),
+    (r#"{"message":{"token":"DEVICE","data":{"google.x":"x"}}}"#, "INVALID_ARGUMENT", "message.data"),
+    (r#"{"message":{"token":"DEVICE","data":{"gcm.x":"x"}}}"#, "INVALID_ARGUMENT", "message.data"),
+    (r#"{"message":{"token":"DEVICE","data":{"k":"LONG"}}}"#, "INVALID_ARGUMENT", "message.data"),
+    (r#"{"message":{"token":"DEVICE","notification":"Hi"}}"#, "", "message.notification"),
+    (r#"{"message":{"token":"DEVICE","notification":{"sound":"x"}}}"#, "", "message.notification"),
+    (r#"{"message":{"token":"DEVICE","android":{"ttl":"1"}}}"#, "", "message.android.ttl"),
+    (r#"{"message":{"token":"DEVICE","android":{"ttl":"2419201s"}}}"#, "", "message.android.ttl"),
+    (r#"{"message":{"token":"DEVICE","android":{"ttl":"1.s"}}}"#, "", "message.android.ttl"),
+    (r#"{"message":{"token":"DEVICE","android":{"ttl":60}}}"#, "", "message.android.ttl"),
+    (r#"{"message":{"token":"DEVICE","android":{"priority":"5"}}}"#, "", "message.android.priority"),
+    (r#"{"message":{"token":"DEVICE","android":{"data":{"k":null}}}}"#, "", "message.android.data[0].value"),
+    (r#"{"message":{"token":"DEVICE","webpush":{"fcm_options":[]}}}"#, "", "message.webpush.fcm_options"),
+    (r#"{"message":{"token":"DEVICE","apns":{"headers":{"x":5}}}}"#, "", "message.apns.headers[0].value"),
+    (r#"{"message":{"token":"DEVICE","apns":{"payload":"{}"}}}"#, "", "message.apns.payload"),
 ];
 
 #[tokio::test]

@@ -75,7 +75,10 @@ async fn the_stream_limit_changes_while_requests_are_in_flight() {
     let apns = Apns::start(Options::default()).await;
     warm(&apns).await;
     for limit in [1, 1000, 7] {
-        assert_eq!(apns.simulator.command(Command::StreamLimit(limit)), 1);
+        assert_eq!(
+            apns.simulator.command(Command::StreamLimit(limit)).unwrap(),
+            1
+        );
         let pushes = (0..20).map(|_| apns.push(&apns.good));
         for answer in join_all(pushes).await {
             assert_eq!(answer.unwrap().status, 200);
@@ -181,7 +184,7 @@ async fn goaway_carries_apples_json_as_debug_data() {
         reason: Some("IdleTimeout".to_owned()),
         ..Goaway::default()
     };
-    assert_eq!(apns.simulator.command(Command::Goaway(goaway)), 1);
+    assert_eq!(apns.simulator.command(Command::Goaway(goaway)).unwrap(), 1);
     let ended = in_time(apns.client.ended).await.unwrap().unwrap_err();
     assert_eq!(ended.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
     assert!(
@@ -219,7 +222,7 @@ async fn everything_open_can_be_cut_at_once() {
             .wait_until(|stats| stats.connections_open == 2),
     )
     .await;
-    assert_eq!(apns.simulator.command(Command::Cut), 2);
+    assert_eq!(apns.simulator.command(Command::Cut).unwrap(), 2);
     in_time(
         apns.simulator
             .wait_until(|stats| stats.connections_open == 0),

@@ -28,7 +28,6 @@ pub(crate) const PRIORITY_FLAG: u8 = 0x20;
 pub(crate) const SETTING_HEADER_TABLE_SIZE: u16 = 1;
 pub(crate) const SETTING_MAX_CONCURRENT_STREAMS: u16 = 3;
 pub(crate) const SETTING_INITIAL_WINDOW_SIZE: u16 = 4;
-pub(crate) const SETTING_MAX_FRAME_SIZE: u16 = 5;
 pub(crate) const SETTING_MAX_HEADER_LIST_SIZE: u16 = 6;
 
 /// Error codes (RFC 9113, section 7).
