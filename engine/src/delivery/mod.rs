@@ -14,10 +14,14 @@
 pub mod brake;
 pub mod breaker;
 pub mod dispatch;
+pub mod feeder;
 pub mod limiter;
+pub mod releaser;
 pub mod retry;
+pub mod routes;
 pub mod scheduler;
 pub mod settle;
+pub mod sweeper;
 pub mod worker;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ pub mod fcm;
 mod merge;
 mod refusals;
 mod route;
+mod stored;
 mod verdict;
 
 use http::HeaderValue;
@@ -18,6 +19,7 @@ use crate::http2::{Request, Response};
 use crate::model::{Millis, Notification, Platform};
 
 pub use route::{Credential, Route, RouteKey};
+pub use stored::{CredentialError, StoredCredential};
 pub use verdict::{ConnectionEffect, CredentialAlert, CredentialEffect, Verdict};
 
 /// A provider's protocol: two pure functions.
@@ -129,6 +131,20 @@ pub enum EncodeError {
     /// Neither the options nor the tenant say for which app the push is.
     #[error("no topic: give the tenant a bundle id, or `options.topic`")]
     TopicMissing,
+}
+
+impl EncodeError {
+    /// A word for failure rows.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::PayloadTooLarge { .. } => "PayloadTooLarge",
+            Self::ReservedKey { .. } => "ReservedKey",
+            Self::Header { .. } => "BadHeader",
+            Self::Field { .. } => "BadField",
+            Self::TopicMissing => "MissingTopic",
+        }
+    }
 }
 
 /// Bytes of a notification as each provider counts them; `None` for platforms that were not asked about.

@@ -2,6 +2,7 @@
 //! It must not know threads or connections.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,8 +91,10 @@ pub struct Slice {
     pub prepared: Arc<Prepared>,
     /// Whose recipients; enters their ids.
     pub notification: NotificationId,
-    /// At most [`crate::limits::SLICE_RECIPIENTS_MAX`].
-    pub recipients: Vec<Recipient>,
+    /// The recipients of the job that go this way, shared by all its slices.
+    pub recipients: Arc<Vec<Recipient>>,
+    /// Which of them are in this slice: at most [`crate::limits::SLICE_RECIPIENTS_MAX`]. Outcomes are in this order.
+    pub range: Range<usize>,
 }
 
 /// A slice's outcomes, in the order of its recipients.
