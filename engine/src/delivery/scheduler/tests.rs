@@ -238,12 +238,12 @@ fn nobody_inherits_the_rest_of_a_turn() {
         for number in 1..=3 {
             scheduler.enqueue(&tenant(number), BULK, u32::try_from(number).unwrap(), 100);
         }
-        let five = scheduler.next(NOW, |_, _, _| Ready::Yes(5));
+        let five = scheduler.next(NOW, |_, _, _, _| Ready::Yes(5));
         assert_eq!(five.map(|slice| slice.recipients), Some(5));
         if removed {
             assert_eq!(scheduler.remove(&1), Some(95));
         }
-        let next = scheduler.next(NOW, |who, _, wanted| match who.as_str() {
+        let next = scheduler.next(NOW, |who, _, _, wanted| match who.as_str() {
             "t1" => Ready::No,
             _ => Ready::Yes(wanted),
         });
