@@ -6,6 +6,7 @@ mod command;
 mod config;
 #[allow(dead_code, reason = "what only a server reads")]
 mod keys;
+mod signals;
 #[allow(dead_code, reason = "what only a server sets up")]
 mod telemetry;
 mod terminal;

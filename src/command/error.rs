@@ -73,6 +73,9 @@ pub(crate) enum Error {
     /// No access token could be minted.
     #[error(transparent)]
     AccessToken(#[from] clarion_auth::token::AccessTokenError),
+    /// The simulators could not be started.
+    #[error(transparent)]
+    Simulator(#[from] clarion_simulator::Error),
     /// The terminal or the file behind it cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -135,6 +138,7 @@ impl Error {
             | Self::Unsuccessful(_)
             | Self::Keys(_)
             | Self::AccessToken(_)
+            | Self::Simulator(_)
             | Self::Output(_) => FAILED,
         }
     }

@@ -18,6 +18,7 @@ mod profile;
 mod push;
 mod records;
 mod render;
+mod simulate;
 mod status;
 mod tenant;
 #[cfg(test)]
@@ -43,6 +44,8 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Simulate APNs and FCM on this machine, to test against without devices
+    Simulate(simulate::SimulateCommand),
     /// Tenants, their API keys, credentials and limits
     Tenant(tenant::TenantCommand),
     /// Devices of a tenant
@@ -66,6 +69,7 @@ impl Cli {
     /// See [`Error`].
     pub(crate) fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
         match self.command {
+            Command::Simulate(command) => server_runtime()?.block_on(command.run(terminal)),
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Push(command) => client_runtime()?.block_on(command.run(terminal, now)),
@@ -75,6 +79,12 @@ impl Cli {
             Command::Completions(command) => command.run(terminal),
         }
     }
+}
+
+fn server_runtime() -> Result<tokio::runtime::Runtime, Error> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
 }
 
 /// One thread is plenty for one request at a time.

@@ -55,6 +55,7 @@ fn the_lines_of_the_documents_parse() {
         "config check --config c.toml",
         "config show --json",
         "config show --defaults",
+        "simulate --apns-port 0 --latency 50ms --strict --fcm-account a.json",
         "healthcheck --url http://127.0.0.1:1",
         "completions bash",
     ] {

@@ -1,0 +1,207 @@
+//! `clarion simulate`: APNs and FCM on loopback ports, to test against without devices.
+//! It must not know how they are simulated, nor what is tested.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use clarion_simulator::{Options, Simulator};
+use serde_json::json;
+
+use super::error::{Error, at};
+use super::render;
+use crate::config::{Config, Simulate, Sources};
+use crate::signals::stop_requested;
+use crate::terminal::Terminal;
+
+/// `clarion simulate`; what is not given comes from the section `[simulate]` of the configuration.
+#[derive(Args, Debug)]
+pub(crate) struct SimulateCommand {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Port of APNs; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    apns_port: Option<u16>,
+    /// Port of FCM and its token endpoint; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    fcm_port: Option<u16>,
+    /// Time from a request to its answer, as in "50ms"
+    #[arg(long, value_name = "DURATION")]
+    latency: Option<String>,
+    /// Rules (TOML): which requests are answered otherwise
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Authority of the simulators' certificate; made if it is not there
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Where to append what was received
+    #[arg(long, value_name = "FILE")]
+    receive_log: Option<PathBuf>,
+    /// A service account (JSON) that FCM knows; repeatable
+    #[arg(long, value_name = "FILE")]
+    fcm_account: Vec<PathBuf>,
+    /// Refuse credentials that were not made known, instead of checking only their form and age
+    #[arg(long)]
+    strict: bool,
+    /// Print the addresses as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl SimulateCommand {
+    fn sources(&self) -> Sources {
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let mut sources = Sources::of_process(self.config.as_deref());
+        let ports = [
+            ("simulate.apns_port", self.apns_port, "--apns-port"),
+            ("simulate.fcm_port", self.fcm_port, "--fcm-port"),
+        ];
+        for (key, port, flag) in ports {
+            if let Some(port) = port {
+                sources = sources.with_flag(key, i64::from(port), flag);
+            }
+        }
+        let texts = [
+            ("simulate.latency", self.latency.clone(), "--latency"),
+            (
+                "simulate.rules_file",
+                self.rules.as_ref().map(text),
+                "--rules",
+            ),
+            (
+                "simulate.ca_file",
+                self.ca_file.as_ref().map(text),
+                "--ca-file",
+            ),
+            (
+                "simulate.receive_log",
+                self.receive_log.as_ref().map(text),
+                "--receive-log",
+            ),
+        ];
+        for (key, value, flag) in texts {
+            if let Some(value) = value {
+                sources = sources.with_flag(key, value, flag);
+            }
+        }
+        if self.strict {
+            sources = sources.with_flag("simulate.accept_any_credential", false, "--strict");
+        }
+        sources
+    }
+
+    /// Serves until it is told to stop.
+    ///
+    /// # Errors
+    /// A wrong configuration, a port in use, unusable files.
+    pub(crate) async fn run(self, terminal: &mut Terminal) -> Result<(), Error> {
+        let config = Config::load(&self.sources())?;
+        let ca_file = config.simulate.ca_file.clone();
+        if let Some(parent) = ca_file.as_deref().and_then(Path::parent) {
+            std::fs::create_dir_all(parent).map_err(at(parent))?;
+        }
+        let simulator = Simulator::start(options(config.simulate, self.fcm_account)).await?;
+        let places = Places {
+            apns: simulator.apns_origin(),
+            fcm: simulator.fcm_origin(),
+            token_endpoint: simulator.fcm_token_url(),
+            ca_file,
+        };
+        places.print(self.json, terminal)?;
+        stop_requested().await?;
+        simulator.shutdown().await;
+        Ok(())
+    }
+}
+
+fn options(from: Simulate, fcm_accounts: Vec<PathBuf>) -> Options {
+    Options {
+        apns_port: from.apns_port,
+        fcm_port: from.fcm_port,
+        latency_ms: u64::try_from(from.latency.as_millis()).unwrap_or(u64::MAX),
+        rules_path: from.rules_file,
+        ca_path: from.ca_file,
+        log_path: from.receive_log,
+        accept_any_credential: from.accept_any_credential,
+        fcm_accounts,
+        ..Options::default()
+    }
+}
+
+/// Where everything is.
+struct Places {
+    apns: String,
+    fcm: String,
+    token_endpoint: String,
+    ca_file: Option<PathBuf>,
+}
+
+impl Places {
+    fn print(&self, as_json: bool, terminal: &mut Terminal) -> Result<(), Error> {
+        if as_json {
+            let places = json!({
+                "apns": self.apns, "fcm": self.fcm, "fcm_token_endpoint": self.token_endpoint,
+                "ca_file": self.ca_file,
+            });
+            return Ok(terminal.line(render::json(&places))?);
+        }
+        terminal.note(
+            "APNs and FCM are simulated until you press Ctrl-C. Point a Clarion at them with:\n",
+        )?;
+        for line in self.section() {
+            terminal.line(line)?;
+        }
+        Ok(())
+    }
+
+    /// The part of a configuration file that leads here.
+    fn section(&self) -> Vec<String> {
+        let quote = |text: &str| toml::Value::from(text).to_string();
+        let apns = quote(&self.apns);
+        let mut lines = vec![
+            "[apns]".to_string(),
+            format!("endpoint_production = {apns}"),
+            format!("endpoint_sandbox = {apns}"),
+            "\n[fcm]".to_string(),
+            format!("endpoint = {}", quote(&self.fcm)),
+            format!("token_endpoint = {}", quote(&self.token_endpoint)),
+        ];
+        if let Some(path) = &self.ca_file {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            lines.push(format!(
+                "\n[tls]\nca_file = {}",
+                quote(&path.to_string_lossy())
+            ));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_is_a_configuration_that_leads_to_the_simulators() {
+        let places = Places {
+            apns: "https://127.0.0.1:2197".into(),
+            fcm: "https://127.0.0.1:2198".into(),
+            token_endpoint: "https://127.0.0.1:2198/token".into(),
+            ca_file: Some("/tmp/ca \"1\".pem".into()),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("clarion.toml");
+        std::fs::write(&path, places.section().join("\n")).unwrap();
+        let sources = Sources {
+            file: Some(path),
+            ..Sources::default()
+        };
+        let config = Config::load(&sources).unwrap();
+        assert_eq!(config.apns.endpoint_sandbox, places.apns);
+        assert_eq!(config.apns.endpoint_production, places.apns);
+        assert_eq!(config.fcm.endpoint, places.fcm);
+        assert_eq!(config.fcm.token_endpoint, places.token_endpoint);
+        assert_eq!(config.tls.ca_file, places.ca_file);
+    }
+}
