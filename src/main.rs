@@ -10,6 +10,8 @@ mod signals;
 #[allow(dead_code, reason = "what only a server sets up")]
 mod telemetry;
 mod terminal;
+#[allow(dead_code, reason = "what only a server is built with")]
+mod wiring;
 
 use std::process::ExitCode;
 

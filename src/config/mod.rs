@@ -17,7 +17,7 @@ pub(crate) use layers::{DEFAULTS, Sources};
 pub(crate) use problem::ConfigError;
 pub(crate) use quantity::{parse_duration, show_duration};
 pub(crate) use sections::{
-    Apns, Auth, Connections, Database, Engine, Fcm, Ingest, Limits, Log, LogFormat, Metrics, Prune,
+    Apns, Auth, Connections, Database, Engine, Fcm, Ingest, Limits, Log, LogFormat, Metrics,
     Retention, Retry, Server, Simulate, Tls,
 };
 pub(crate) use show::Shown;
@@ -38,7 +38,6 @@ pub(crate) struct Config {
     pub(crate) tls: Tls,
     pub(crate) retry: Retry,
     pub(crate) limits: Limits,
-    pub(crate) prune: Prune,
     pub(crate) ingest: Ingest,
     pub(crate) retention: Retention,
     pub(crate) auth: Auth,
@@ -83,7 +82,6 @@ impl Config {
             tls: Tls::read(from, &data_dir),
             retry: Retry::read(from),
             limits: Limits::read(from),
-            prune: Prune::read(from),
             ingest: Ingest::read(from),
             retention: Retention::read(from),
             auth: Auth::read(from),

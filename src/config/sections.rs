@@ -126,24 +126,16 @@ impl Engine {
 /// `[connections]`
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
-    pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
-    pub(crate) ping_interval: Duration,
-    pub(crate) ping_timeout: Duration,
-    pub(crate) age_max: Duration,
-    pub(crate) idle_max: Duration,
+    pub(crate) per_credential_max: usize,
 }
 
 impl Connections {
     pub(super) fn read(from: &Reader<'_>) -> Self {
-        let least = 100 * MILLISECOND;
+        let timeout = 100 * MILLISECOND..=2 * MINUTE;
         Self {
-            connect_timeout: from.duration("connections.connect_timeout", least..=MINUTE),
-            request_timeout: from.duration("connections.request_timeout", least..=2 * MINUTE),
-            ping_interval: from.duration("connections.ping_interval", SECOND..=10 * MINUTE),
-            ping_timeout: from.duration("connections.ping_timeout", least..=MINUTE),
-            age_max: from.duration("connections.age_max", MINUTE..=DAY),
-            idle_max: from.duration("connections.idle_max", 10 * SECOND..=DAY),
+            request_timeout: from.duration("connections.request_timeout", timeout),
+            per_credential_max: from.number("connections.per_credential_max", 1..=64),
         }
     }
 }
@@ -153,7 +145,6 @@ impl Connections {
 pub(crate) struct Apns {
     pub(crate) endpoint_production: String,
     pub(crate) endpoint_sandbox: String,
-    pub(crate) connections_max: usize,
 }
 
 impl Apns {
@@ -161,7 +152,6 @@ impl Apns {
         Self {
             endpoint_production: from.https("apns.endpoint_production", false),
             endpoint_sandbox: from.https("apns.endpoint_sandbox", false),
-            connections_max: from.number("apns.connections_max", 1..=64),
         }
     }
 }
@@ -171,7 +161,6 @@ impl Apns {
 pub(crate) struct Fcm {
     pub(crate) endpoint: String,
     pub(crate) token_endpoint: String,
-    pub(crate) connections_max: usize,
 }
 
 impl Fcm {
@@ -179,7 +168,6 @@ impl Fcm {
         Self {
             endpoint: from.https("fcm.endpoint", false),
             token_endpoint: from.https("fcm.token_endpoint", true),
-            connections_max: from.number("fcm.connections_max", 1..=128),
         }
     }
 }
@@ -187,23 +175,15 @@ impl Fcm {
 /// `[tls]`
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
-    /// Whether the built-in authorities count.
-    pub(crate) builtin_roots: bool,
+    /// Authorities in place of the built-in ones.
     pub(crate) ca_file: Option<PathBuf>,
 }
 
 impl Tls {
     pub(super) fn read(from: &Reader<'_>, data_dir: &Path) -> Self {
-        let section = Self {
-            builtin_roots: from.choice("tls.roots", ("mozilla", true), &[("none", false)]),
+        Self {
             ca_file: from.path("tls.ca_file", data_dir),
-        };
-        from.contradiction(
-            !section.builtin_roots && section.ca_file.is_none(),
-            ["tls.roots", "tls.ca_file"],
-            "is \"none\" and {} is empty, so that no provider could be trusted: set one of them",
-        );
-        section
+        }
     }
 }
 
@@ -214,8 +194,12 @@ pub(crate) struct Retry {
     pub(crate) unsent: Vec<Duration>,
     pub(crate) apns_unavailable: Vec<Duration>,
     pub(crate) apns_strict: bool,
+    pub(crate) apns_throttled: Duration,
+    pub(crate) apns_throttled_retries: u8,
     pub(crate) fcm_throttled: Duration,
     pub(crate) fcm_unavailable: Duration,
+    pub(crate) fcm_unavailable_total: Duration,
+    pub(crate) unauthorized: Duration,
     pub(crate) jitter: f64,
     pub(crate) ambiguous_retries: u8,
     pub(crate) ambiguous_wait: Duration,
@@ -235,8 +219,12 @@ impl Retry {
                 MILLISECOND..=DAY,
             ),
             apns_strict: from.flag("retry.apns_strict"),
+            apns_throttled: from.duration("retry.apns_throttled", wait()),
+            apns_throttled_retries: from.number("retry.apns_throttled_retries", 0..=20),
             fcm_throttled: from.duration("retry.fcm_throttled", wait()),
             fcm_unavailable: from.duration("retry.fcm_unavailable", wait()),
+            fcm_unavailable_total: from.duration("retry.fcm_unavailable_total", MILLISECOND..=DAY),
+            unauthorized: from.duration("retry.unauthorized", wait()),
             jitter: from.fraction("retry.jitter", 0.0..=0.5),
             ambiguous_retries: from.number("retry.ambiguous_retries", 0..=3),
             ambiguous_wait: from.duration("retry.ambiguous_wait", wait()),
@@ -264,34 +252,16 @@ impl Limits {
     }
 }
 
-/// `[prune]`
-#[derive(Clone, Debug)]
-pub(crate) struct Prune {
-    pub(crate) brake_share: f64,
-    pub(crate) brake_outcomes_min: u32,
-}
-
-impl Prune {
-    pub(super) fn read(from: &Reader<'_>) -> Self {
-        Self {
-            brake_share: from.fraction("prune.brake_share", 0.01..=1.0),
-            brake_outcomes_min: from.number("prune.brake_outcomes_min", 10..=100_000),
-        }
-    }
-}
-
 /// `[ingest]`
 #[derive(Clone, Debug)]
 pub(crate) struct Ingest {
     pub(crate) check_devices: bool,
-    pub(crate) idempotency_keep: Duration,
 }
 
 impl Ingest {
     pub(super) fn read(from: &Reader<'_>) -> Self {
         Self {
             check_devices: from.flag("ingest.check_devices"),
-            idempotency_keep: from.duration("ingest.idempotency_keep", HOUR..=7 * DAY),
         }
     }
 }
@@ -302,6 +272,7 @@ pub(crate) struct Retention {
     pub(crate) receipts: Duration,
     pub(crate) payloads: Duration,
     pub(crate) dead: Duration,
+    pub(crate) idempotency: Duration,
     pub(crate) sweep_interval: Duration,
 }
 
@@ -311,6 +282,7 @@ impl Retention {
             receipts: from.duration("retention.receipts", HOUR..=365 * DAY),
             payloads: from.duration("retention.payloads", HOUR..=365 * DAY),
             dead: from.duration("retention.dead", HOUR..=365 * DAY),
+            idempotency: from.duration("retention.idempotency", HOUR..=7 * DAY),
             sweep_interval: from.duration("retention.sweep_interval", SECOND..=DAY),
         };
         from.contradiction(
