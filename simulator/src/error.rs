@@ -23,6 +23,9 @@ pub enum Error {
     /// The certificate authority or the server certificate could not be made.
     #[error("cannot make the test certificates")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A thread or its runtime could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
     /// A file could not be read or written.
     #[error("cannot use the file {}; check its path and permissions", path.display())]
     File {

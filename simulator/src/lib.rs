@@ -12,6 +12,7 @@
 //! - [`Rules`]: scripted behaviour
 //! - [`Receipt`], [`ReceiveLog`], [`Ledger`]: what was processed, and whether it is what should have been
 //! - `control`: the same over HTTP, for other processes
+//! - [`FastSink`]: a server for measurements, which decodes nothing
 //! - `apns`: Apple's rules; `fcm`: Google's, and its token endpoint
 //! - `listener` accepts, `connection` drives, `http2` is the protocol as a pure state machine,
 //!   `schedule` holds answers until they are due
@@ -34,6 +35,7 @@ mod registry;
 mod rules;
 mod schedule;
 mod simulator;
+mod sink;
 mod site;
 mod stats;
 mod tls;
@@ -49,6 +51,7 @@ pub use options::{ApnsKeyFile, Options};
 pub use receipt::{Fate, Provider, Receipt};
 pub use rules::{Action, Goaway, Match, Rule, Rules, share_matches};
 pub use simulator::Simulator;
+pub use sink::{FastSink, SinkOptions};
 pub use stats::Stats;
 pub use tls::Certificate;
 pub use world::Command;

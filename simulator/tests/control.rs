@@ -112,8 +112,8 @@ async fn rules_are_put_as_toml_or_json() {
 }
 
 #[tokio::test]
-async fn credentials_clock_and_connections_are_steered() {
-    let mut apns = Apns::start(Options::default()).await;
+async fn credentials_and_the_clock_are_steered() {
+    let apns = Apns::start(Options::default()).await;
     let key = ApnsTestKey::generate("TEAM000009", "KEY0000009").unwrap();
     let push = Push::new(&key.provider_token(now_s()).unwrap());
     let body =
@@ -165,7 +165,12 @@ async fn credentials_clock_and_connections_are_steered() {
     );
     let path = "DELETE /credentials/fcm/push@p.iam.gserviceaccount.com";
     assert_eq!(call(&apns, path, "text/plain", "").await.0, 204);
+}
 
+#[tokio::test]
+async fn open_connections_are_steered() {
+    let mut apns = Apns::start(Options::default()).await;
+    assert_eq!(apns.verdict(apns.good.clone()).await.0, 200);
     let bad = r#"{"goaway":{"code":"NO"}}"#;
     assert_eq!(
         call(&apns, "POST /connections", "application/json", bad)
