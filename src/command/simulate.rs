@@ -25,6 +25,9 @@ pub(crate) struct SimulateCommand {
     /// Port of FCM and its token endpoint; 0 takes a free one
     #[arg(long, value_name = "PORT")]
     fcm_port: Option<u16>,
+    /// Port of the control API; 0 takes a free one
+    #[arg(long, value_name = "PORT")]
+    control_port: Option<u16>,
     /// Time from a request to its answer, as in "50ms"
     #[arg(long, value_name = "DURATION")]
     latency: Option<String>,
@@ -55,6 +58,7 @@ impl SimulateCommand {
         let ports = [
             ("simulate.apns_port", self.apns_port, "--apns-port"),
             ("simulate.fcm_port", self.fcm_port, "--fcm-port"),
+            ("simulate.control_port", self.control_port, "--control-port"),
         ];
         for (key, port, flag) in ports {
             if let Some(port) = port {
@@ -105,6 +109,7 @@ impl SimulateCommand {
             apns: simulator.apns_origin(),
             fcm: simulator.fcm_origin(),
             token_endpoint: simulator.fcm_token_url(),
+            control: simulator.control_url(),
             ca_file,
         };
         places.print(self.json, terminal)?;
@@ -118,6 +123,7 @@ fn options(from: Simulate, fcm_accounts: Vec<PathBuf>) -> Options {
     Options {
         apns_port: from.apns_port,
         fcm_port: from.fcm_port,
+        control_port: from.control_port,
         latency_ms: u64::try_from(from.latency.as_millis()).unwrap_or(u64::MAX),
         rules_path: from.rules_file,
         ca_path: from.ca_file,
@@ -133,6 +139,7 @@ struct Places {
     apns: String,
     fcm: String,
     token_endpoint: String,
+    control: String,
     ca_file: Option<PathBuf>,
 }
 
@@ -141,13 +148,15 @@ impl Places {
         if as_json {
             let places = json!({
                 "apns": self.apns, "fcm": self.fcm, "fcm_token_endpoint": self.token_endpoint,
-                "ca_file": self.ca_file,
+                "control": self.control, "ca_file": self.ca_file,
             });
             return Ok(terminal.line(render::json(&places))?);
         }
-        terminal.note(
-            "APNs and FCM are simulated until you press Ctrl-C. Point a Clarion at them with:\n",
-        )?;
+        terminal.note(format!(
+            "APNs and FCM are simulated until you press Ctrl-C; rules, counts and receipts: {}\n\
+             Point a Clarion at them with:\n",
+            self.control
+        ))?;
         for line in self.section() {
             terminal.line(line)?;
         }
@@ -188,6 +197,7 @@ mod tests {
             apns: "https://127.0.0.1:2197".into(),
             fcm: "https://127.0.0.1:2198".into(),
             token_endpoint: "https://127.0.0.1:2198/token".into(),
+            control: "http://127.0.0.1:2199".into(),
             ca_file: Some("/tmp/ca \"1\".pem".into()),
         };
         let dir = tempfile::tempdir().unwrap();

@@ -377,6 +377,7 @@ impl Metrics {
 pub(crate) struct Simulate {
     pub(crate) apns_port: u16,
     pub(crate) fcm_port: u16,
+    pub(crate) control_port: u16,
     pub(crate) latency: Duration,
     pub(crate) rules_file: Option<PathBuf>,
     pub(crate) ca_file: Option<PathBuf>,
@@ -389,6 +390,7 @@ impl Simulate {
         Self {
             apns_port: from.number("simulate.apns_port", 0..=u16::MAX),
             fcm_port: from.number("simulate.fcm_port", 0..=u16::MAX),
+            control_port: from.number("simulate.control_port", 0..=u16::MAX),
             latency: from.duration("simulate.latency", Duration::ZERO..=MINUTE),
             rules_file: from.path("simulate.rules_file", data_dir),
             ca_file: from.path("simulate.ca_file", data_dir),

@@ -242,8 +242,8 @@ const KINDS: &[(&str, &str)] = &[
     ),
     (
         "[connections]\nrequest_timeout = \"5\"",
-        "c.toml:2: connections.request_timeout is \"5\": give a duration such as \"250ms\", \"30s\", \"15m\", \
-         \"24h\" or \"7d\", from 100ms to 2m",
+        "c.toml:2: connections.request_timeout is \"5\": give a duration such as \"250ms\", \"30s\", \
+         \"15m\", \"24h\" or \"7d\", from 100ms to 2m",
     ),
     (
         "[retry]\nunsent = []",
