@@ -11,10 +11,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::Call;
-use super::error::{Error, at, invalid};
+use super::error::{Error, at};
 use super::options::{Caller, ClientOptions};
 use super::render;
-use super::tenant::{print_table, read_key_file};
+use super::tenant::{print_table, read_json_file, read_key_file};
 use crate::terminal::Terminal;
 
 /// `clarion tenant credentials`
@@ -124,12 +124,7 @@ impl Action {
         let call = match &self {
             Self::Apns(apns) => Call::new(Method::PUT, &path("apns")).json(&apns.body()?),
             Self::Fcm { file } => {
-                let account: Value = serde_json::from_str(&read_key_file(file)?).map_err(|_| {
-                    invalid(
-                        file.display().to_string(),
-                        "it is not JSON: download it again",
-                    )
-                })?;
+                let account = read_json_file(file)?;
                 Call::new(Method::PUT, &path("fcm")).json(&json!({"service_account": account}))
             }
             Self::List => Call::get(&["tenants", tenant.as_str(), "credentials"]),

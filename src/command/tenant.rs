@@ -78,6 +78,9 @@ struct Create {
     /// The APNs key: the .p8 file
     #[arg(long, value_name = "FILE", requires_all = ["team_id", "key_id"])]
     key_file: Option<PathBuf>,
+    /// The service account for FCM: the JSON file
+    #[arg(long, value_name = "FILE")]
+    fcm_file: Option<PathBuf>,
     /// Device tokens belong to Apple's sandbox unless they say otherwise (the default)
     #[arg(long)]
     sandbox: bool,
@@ -165,6 +168,16 @@ pub(super) fn read_key_file(path: &Path) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(at(path))
 }
 
+/// The JSON of a small file with a key in it.
+pub(super) fn read_json_file(path: &Path) -> Result<Value, Error> {
+    serde_json::from_str(&read_key_file(path)?).map_err(|_| {
+        invalid(
+            path.display().to_string(),
+            "it is not JSON: download it again",
+        )
+    })
+}
+
 impl Create {
     fn body(&self) -> Result<Value, Error> {
         let mut body = json!({"org_id": self.org, "use_sandbox": !self.production});
@@ -179,6 +192,9 @@ impl Create {
             if let Some(value) = value {
                 body[name] = Value::from(value);
             }
+        }
+        if let Some(path) = &self.fcm_file {
+            body["fcm"] = read_json_file(path)?;
         }
         Ok(body)
     }
@@ -353,7 +369,16 @@ impl Limits {
         if options.json {
             return Ok(terminal.line(render::json(&answer["limits"]))?);
         }
-        for line in render::facts(&answer["limits"]) {
+        let limits = answer["limits"].as_object().into_iter().flatten();
+        let named = |(name, value): (&String, &Value)| {
+            let value = if value.is_null() {
+                "default".into()
+            } else {
+                value.clone()
+            };
+            (name.clone(), value)
+        };
+        for line in render::facts(&Value::Object(limits.map(named).collect())) {
             terminal.line(line)?;
         }
         Ok(())

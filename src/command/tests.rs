@@ -23,7 +23,7 @@ fn the_tree_is_consistent() {
 fn the_lines_of_the_documents_parse() {
     for line in [
         "tenant create --org acme --bundle-id com.acme --team-id TEAM123456 --key-id KEY1234567 --key-file k",
-        "tenant create --org acme --bundle-id com.acme.app --production",
+        "tenant create --org acme --bundle-id com.acme.app --production --fcm-file account.json",
         "tenant list --org acme --json",
         "tenant use t1",
         "tenant delete t1 --yes",
