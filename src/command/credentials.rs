@@ -153,7 +153,7 @@ impl Action {
             ];
             return print_table(&columns, &answer["credentials"], terminal);
         }
-        for line in render::facts(&answer) {
+        for line in render::facts(&answer, &["credential_id", "kind", "environment"]) {
             terminal.line(line)?;
         }
         Ok(())

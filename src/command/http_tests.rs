@@ -327,7 +327,7 @@ fn limits_are_shown_or_changed_one_by_one() {
         ran.arrived[0].body,
         json!({"limits": {"rate": 50, "burst": null}})
     );
-    assert_eq!(ran.out, "burst  default\nrate   50\n");
+    assert_eq!(ran.out, "rate   50\nburst  default\n");
     let ran = run("tenant limits t1 --access-token jwt", &[(200, answer)]);
     assert_eq!(ran.arrived[0].line, "GET /tenants/t1");
 }
@@ -383,5 +383,5 @@ fn pages_are_walked_to_the_end_and_a_watched_notification_to_its_finish() {
         &[running, finished],
     );
     ran.result.unwrap();
-    assert_eq!(ran.out, "accepted  2\nstate     finished\n");
+    assert_eq!(ran.out, "state     finished\naccepted  2\n");
 }

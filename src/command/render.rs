@@ -51,10 +51,18 @@ pub(crate) fn table(columns: &[(&str, &str)], rows: &[Value]) -> Vec<String> {
     lines.iter().map(render).collect()
 }
 
-/// The facts of one object, one a line, with aligned values; nested objects are named by their path, empty values left out.
-pub(crate) fn facts(object: &Value) -> Vec<String> {
+/// The facts of one object, one a line, with aligned values: first those of `first`, in its order. Nested objects are
+/// named by their path, empty values are left out.
+pub(crate) fn facts(object: &Value, first: &[&str]) -> Vec<String> {
     let mut pairs = Vec::new();
     collect("", object, &mut pairs);
+    let place = |name: &str| {
+        first
+            .iter()
+            .position(|one| *one == name)
+            .unwrap_or(first.len())
+    };
+    pairs.sort_by_key(|(name, _)| place(name));
     let width = pairs
         .iter()
         .map(|(name, _)| name.chars().count())
@@ -117,11 +125,11 @@ mod tests {
     fn facts_are_named_by_their_path() {
         let object = json!({"id": "n1", "counts": {"accepted": 2, "waiting": 0}, "error": null});
         assert_eq!(
-            facts(&object),
+            facts(&object, &["id"]),
             [
+                "id               n1",
                 "counts.accepted  2",
-                "counts.waiting   0",
-                "id               n1"
+                "counts.waiting   0"
             ]
         );
     }

@@ -30,6 +30,29 @@ const FINAL_STATES: [&str; 9] = [
     "unknown",
 ];
 
+/// In which order they are printed: where it stands, then what became of it.
+const ORDER: [&str; 19] = [
+    "id",
+    "state",
+    "lane",
+    "created_at",
+    "expires_at",
+    "finished_at",
+    "entries",
+    "recipients",
+    "paging",
+    "waiting",
+    "accepted",
+    "unregistered",
+    "rejected",
+    "expired",
+    "exhausted",
+    "cancelled",
+    "dead",
+    "no_device",
+    "unknown",
+];
+
 /// `clarion push status`
 #[derive(Args, Debug)]
 pub(super) struct Status {
@@ -68,7 +91,7 @@ impl Status {
         if sender.json {
             return Ok(terminal.line(render::json(&answer))?);
         }
-        for line in render::facts(&answer) {
+        for line in render::facts(&answer, &ORDER) {
             terminal.line(line)?;
         }
         Ok(())

@@ -208,7 +208,7 @@ impl Create {
         if options.json {
             return Ok(terminal.line(render::json(&tenant))?);
         }
-        for line in render::facts(&tenant) {
+        for line in render::facts(&tenant, &["tenant_id", "org_id", "bundle_id"]) {
             terminal.line(line)?;
         }
         let id = render::cell(&tenant["tenant_id"]);
@@ -378,7 +378,10 @@ impl Limits {
             };
             (name.clone(), value)
         };
-        for line in render::facts(&Value::Object(limits.map(named).collect())) {
+        for line in render::facts(
+            &Value::Object(limits.map(named).collect()),
+            &["rate", "burst"],
+        ) {
             terminal.line(line)?;
         }
         Ok(())

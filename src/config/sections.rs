@@ -2,7 +2,7 @@
 //! It must not know files, layers or who uses a value. What a key means stands in `config.default.toml`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use clarion_engine::limits;
@@ -79,6 +79,7 @@ pub(crate) struct Database {
 
 impl Database {
     pub(super) fn read(from: &Reader<'_>, key: &str, data_dir: &Path) -> Self {
+        let twin = format!("{key}{FILE_SUFFIX}");
         let url = from
             .secret(key)
             .map(|url| fill(url.reveal(), data_dir))
@@ -87,18 +88,30 @@ impl Database {
             Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') => {
                 PathBuf::from(path)
             }
-            _ if !from.is_sound(&[key, &format!("{key}{FILE_SUFFIX}")]) => PathBuf::new(),
+            _ if !from.is_sound(&[key, &twin]) => PathBuf::new(),
             _ => {
                 let text = format!("{key} is not an address this build knows: give sqlite://PATH");
                 from.complain(key, text);
                 PathBuf::new()
             }
         };
+        if from.is_sound(&[key, &twin, "data_dir"]) && !lies_in(&path, data_dir) {
+            let text =
+                "names a file outside data_dir, which alone is locked against a second process";
+            from.complain(key, format!("{key} {text}: put it there"));
+        }
         Self {
             url: Secret::new(url),
             path,
         }
     }
+}
+
+/// Whether a file is in a directory, by their names alone.
+fn lies_in(path: &Path, directory: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    !climbs && absolute(path).starts_with(absolute(directory))
 }
 
 /// `[engine]`

@@ -251,6 +251,11 @@ const KINDS: &[(&str, &str)] = &[
          \"30s\", \"15m\", \"24h\" or \"7d\", from 1ms to 1h",
     ),
     (
+        "[store]\nurl = \"sqlite:///tmp/store.db\"",
+        "c.toml:2: store.url names a file outside data_dir, which alone is locked against a second process: put \
+         it there",
+    ),
+    (
         "[apns]\nendpoint_production = \"http://x\"",
         "c.toml:2: apns.endpoint_production is \"http://x\": give https://host[:port]",
     ),
@@ -418,11 +423,11 @@ fn secrets_come_by_value_or_by_file_and_the_higher_layer_wins() {
         master(&by_file, &[("CLARION__AUTH__MASTER_KEY", "env")]).as_deref(),
         Some("env")
     );
-    let url = place.write("url", "sqlite://elsewhere.db");
+    let url = place.write("url", "sqlite://data/elsewhere.db");
     let config =
         Config::load(&place.sources("", &[("CLARION__STORE__URL_FILE", url.to_str().unwrap())]))
             .unwrap();
-    assert_eq!(config.store.path, Path::new("elsewhere.db"));
+    assert_eq!(config.store.path, Path::new("data/elsewhere.db"));
     let both = format!("{by_value}master_key_file = \"{path}\"\n");
     assert!(
         place
