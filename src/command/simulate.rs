@@ -1,10 +1,12 @@
 //! `clarion simulate`: APNs and FCM on loopback ports, to test against without devices.
 //! It must not know how they are simulated, nor what is tested.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
-use clarion_simulator::{Options, Simulator};
+use clarion_simulator::{FastSink, Options, Simulator, SinkOptions};
 use serde_json::json;
 
 use super::error::{Error, at};
@@ -46,6 +48,10 @@ pub(crate) struct SimulateCommand {
     /// Refuse credentials that were not made known, instead of checking only their form and age
     #[arg(long)]
     strict: bool,
+    /// Serve only a sink for measurements: APNs that answers 200 to everything and looks at nothing
+    #[arg(long, conflicts_with_all = ["fcm_port", "control_port", "fcm_account"])]
+    #[arg(conflicts_with_all = ["rules", "receive_log", "strict"])]
+    sink: bool,
     /// Print the addresses as JSON
     #[arg(long)]
     json: bool,
@@ -99,17 +105,30 @@ impl SimulateCommand {
     /// # Errors
     /// A wrong configuration, a port in use, unusable files.
     pub(crate) async fn run(self, terminal: &mut Terminal) -> Result<(), Error> {
-        let config = Config::load(&self.sources())?;
-        let ca_file = config.simulate.ca_file.clone();
-        if let Some(parent) = ca_file.as_deref().and_then(Path::parent) {
-            std::fs::create_dir_all(parent).map_err(at(parent))?;
+        let config = Config::load(&self.sources())?.simulate;
+        if let Some(parent) = config.ca_file.as_deref().and_then(Path::parent) {
+            create_private(parent).map_err(at(parent))?;
         }
-        let simulator = Simulator::start(options(config.simulate, self.fcm_account)).await?;
-        let places = Places {
-            apns: simulator.apns_origin(),
+        let ca_file = config.ca_file.clone();
+        if self.sink {
+            let sink = FastSink::start(sink_options(config))?;
+            let places = Places {
+                apns: sink.origin(),
+                rest: None,
+                ca_file,
+            };
+            places.print(self.json, terminal)?;
+            return Ok(stop_requested().await?);
+        }
+        let simulator = Simulator::start(options(config, self.fcm_account)).await?;
+        let rest = Rest {
             fcm: simulator.fcm_origin(),
             token_endpoint: simulator.fcm_token_url(),
             control: simulator.control_url(),
+        };
+        let places = Places {
+            apns: simulator.apns_origin(),
+            rest: Some(rest),
             ca_file,
         };
         places.print(self.json, terminal)?;
@@ -119,12 +138,33 @@ impl SimulateCommand {
     }
 }
 
+/// The data directory is nobody else's business.
+fn create_private(directory: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+}
+
+fn sink_options(from: Simulate) -> SinkOptions {
+    SinkOptions {
+        port: from.apns_port,
+        latency_ms: millis(from.latency),
+        ca_path: from.ca_file,
+        ..SinkOptions::default()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn options(from: Simulate, fcm_accounts: Vec<PathBuf>) -> Options {
     Options {
         apns_port: from.apns_port,
         fcm_port: from.fcm_port,
         control_port: from.control_port,
-        latency_ms: u64::try_from(from.latency.as_millis()).unwrap_or(u64::MAX),
+        latency_ms: millis(from.latency),
         rules_path: from.rules_file,
         ca_path: from.ca_file,
         log_path: from.receive_log,
@@ -137,26 +177,36 @@ fn options(from: Simulate, fcm_accounts: Vec<PathBuf>) -> Options {
 /// Where everything is.
 struct Places {
     apns: String,
+    /// What a sink does not have.
+    rest: Option<Rest>,
+    ca_file: Option<PathBuf>,
+}
+
+struct Rest {
     fcm: String,
     token_endpoint: String,
     control: String,
-    ca_file: Option<PathBuf>,
 }
 
 impl Places {
     fn print(&self, as_json: bool, terminal: &mut Terminal) -> Result<(), Error> {
         if as_json {
-            let places = json!({
-                "apns": self.apns, "fcm": self.fcm, "fcm_token_endpoint": self.token_endpoint,
-                "control": self.control, "ca_file": self.ca_file,
-            });
+            let mut places = json!({"apns": self.apns, "ca_file": self.ca_file});
+            if let Some(rest) = &self.rest {
+                places["fcm"] = rest.fcm.as_str().into();
+                places["fcm_token_endpoint"] = rest.token_endpoint.as_str().into();
+                places["control"] = rest.control.as_str().into();
+            }
             return Ok(terminal.line(render::json(&places))?);
         }
-        terminal.note(format!(
-            "APNs and FCM are simulated until you press Ctrl-C; rules, counts and receipts: {}\n\
-             Point a Clarion at them with:\n",
-            self.control
-        ))?;
+        let what = match &self.rest {
+            Some(rest) => format!(
+                "APNs and FCM are simulated until you press Ctrl-C; rules, counts, receipts: {}",
+                rest.control
+            ),
+            None => "APNs takes everything, unread, until you press Ctrl-C.".to_string(),
+        };
+        terminal.note(format!("{what}\nPoint a Clarion there with:\n"))?;
         for line in self.section() {
             terminal.line(line)?;
         }
@@ -171,10 +221,11 @@ impl Places {
             "[apns]".to_string(),
             format!("endpoint_production = {apns}"),
             format!("endpoint_sandbox = {apns}"),
-            "\n[fcm]".to_string(),
-            format!("endpoint = {}", quote(&self.fcm)),
-            format!("token_endpoint = {}", quote(&self.token_endpoint)),
         ];
+        if let Some(rest) = &self.rest {
+            lines.push(format!("\n[fcm]\nendpoint = {}", quote(&rest.fcm)));
+            lines.push(format!("token_endpoint = {}", quote(&rest.token_endpoint)));
+        }
         if let Some(path) = &self.ca_file {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             lines.push(format!(
@@ -193,12 +244,17 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_a_configuration_that_leads_to_the_simulators() {
-        let places = Places {
-            apns: "https://127.0.0.1:2197".into(),
+        let rest = Rest {
             fcm: "https://127.0.0.1:2198".into(),
             token_endpoint: "https://127.0.0.1:2198/token".into(),
             control: "http://127.0.0.1:2199".into(),
-            ca_file: Some("/tmp/ca \"1\".pem".into()),
+        };
+        let apns = "https://127.0.0.1:2197".to_string();
+        let ca_file = Some(PathBuf::from("/tmp/ca \"1\".pem"));
+        let places = Places {
+            apns,
+            rest: Some(rest),
+            ca_file,
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("clarion.toml");
@@ -210,8 +266,9 @@ mod tests {
         let config = Config::load(&sources).unwrap();
         assert_eq!(config.apns.endpoint_sandbox, places.apns);
         assert_eq!(config.apns.endpoint_production, places.apns);
-        assert_eq!(config.fcm.endpoint, places.fcm);
-        assert_eq!(config.fcm.token_endpoint, places.token_endpoint);
+        let rest = places.rest.as_ref().unwrap();
+        assert_eq!(config.fcm.endpoint, rest.fcm);
+        assert_eq!(config.fcm.token_endpoint, rest.token_endpoint);
         assert_eq!(config.tls.ca_file, places.ca_file);
     }
 }

@@ -56,6 +56,7 @@ fn the_lines_of_the_documents_parse() {
         "config show --json",
         "config show --defaults",
         "simulate --apns-port 0 --latency 50ms --strict --fcm-account a.json",
+        "simulate --sink --latency 50ms",
         "healthcheck --url http://127.0.0.1:1",
         "completions bash",
     ] {
@@ -105,6 +106,8 @@ fn incomplete_and_contradictory_lines_are_refused() {
             "token mint --subject ada --org acme=root",
             "owner, admin or member",
         ),
+        ("simulate --sink --strict", "cannot be used with"),
+        ("simulate --sink --fcm-port 1", "cannot be used with"),
         ("config show --json --defaults", "cannot be used with"),
     ] {
         let error = parses(line).expect_err(line);

@@ -252,8 +252,8 @@ const KINDS: &[(&str, &str)] = &[
     ),
     (
         "[store]\nurl = \"sqlite:///tmp/store.db\"",
-        "c.toml:2: store.url names a file outside data_dir, which alone is locked against a second process: put \
-         it there",
+        "c.toml:2: store.url names a file outside data_dir, which alone is locked against a second process: \
+         put it there",
     ),
     (
         "[apns]\nendpoint_production = \"http://x\"",
