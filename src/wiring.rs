@@ -1,12 +1,15 @@
 //! From the configuration to the values that the rooms are built with.
 //! It must not decide anything: every number comes from the configuration or from the room's own default.
 
+use std::num::NonZero;
 use std::time::Duration;
 
+use clarion_engine::delivery::dispatch::DispatchOptions;
 use clarion_engine::delivery::retry::Policy;
+use clarion_engine::http2::{OriginError, TlsOptions};
 use clarion_engine::model::Millis;
 
-use crate::config::Retry;
+use crate::config::{Config, Retry};
 
 /// A duration as the engine counts it.
 pub(crate) fn millis(duration: Duration) -> Millis {
@@ -35,9 +38,38 @@ pub(crate) fn retry_policy(retry: &Retry) -> Policy {
     }
 }
 
+/// How devices are reached.
+///
+/// # Errors
+/// When an endpoint is not one; the configuration was checked for that.
+pub(crate) fn dispatch_options(config: &Config) -> Result<DispatchOptions, OriginError> {
+    let apns = &config.apns;
+    let all_cores = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let options = DispatchOptions::new(
+        config.engine.threads.unwrap_or_else(all_cores),
+        (
+            apns.endpoint_production.parse()?,
+            apns.endpoint_sandbox.parse()?,
+        ),
+        config.fcm.endpoint.parse()?,
+        config.fcm.token_endpoint.parse()?,
+        TlsOptions {
+            ca_file: config.tls.ca_file.clone(),
+        },
+    );
+    Ok(DispatchOptions {
+        request_deadline: config.connections.request_timeout,
+        connect_deadline: config.connections.connect_timeout,
+        connections_per_key_max: config.connections.per_credential_max,
+        ..options
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use clarion_engine::limits;
+
     use super::*;
     use crate::config::{Config, Sources};
 
@@ -49,5 +81,13 @@ mod tests {
         };
         let config = Config::load(&sources).unwrap();
         assert_eq!(retry_policy(&config.retry), Policy::default());
+        let options = dispatch_options(&config).unwrap();
+        assert_eq!(options.request_deadline, limits::REQUEST_DEADLINE);
+        assert_eq!(options.connect_deadline, limits::CONNECT_DEADLINE);
+        assert_eq!(
+            options.connections_per_key_max,
+            limits::CONNECTIONS_PER_KEY_MAX
+        );
+        assert_eq!(options.fcm.host(), "fcm.googleapis.com");
     }
 }

@@ -218,22 +218,10 @@ impl<'a> Reader<'a> {
             .unwrap_or(first.1)
     }
 
-    /// `https://host[:port]` without anything behind, as given; `paths` also allows a path.
-    pub(crate) fn https(&self, key: &str, paths: bool) -> String {
-        let want = if paths {
-            "https://host[:port]/path"
-        } else {
-            "https://host[:port]"
-        };
-        self.parse(key, &want, |value| {
-            let url = reqwest::Url::parse(value.as_str()?).ok()?;
-            let bare =
-                url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-            let fits = url.scheme() == "https" && url.password().is_none() && bare;
-            (fits && (paths || url.path() == "/"))
-                .then(|| url.as_str().trim_end_matches('/').to_string())
-        })
-        .unwrap_or_default()
+    /// A text that `fits`; `want` says what does.
+    pub(crate) fn fitting(&self, key: &str, want: &str, fits: impl Fn(&str) -> bool) -> String {
+        self.parse(key, &want, |value| owned(value).filter(|text| fits(text)))
+            .unwrap_or_default()
     }
 
     /// A path; the data directory's place is filled in.

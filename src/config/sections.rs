@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use clarion_engine::http2::Origin;
 use clarion_engine::limits;
+use clarion_engine::provider::fcm::TokenEndpoint;
 
 use super::reader::{DATA_DIR_PLACE, FILE_SUFFIX, Reader, fill};
 use super::secret::Secret;
@@ -120,8 +122,6 @@ pub(crate) struct Engine {
     pub(crate) unrecorded_max: usize,
     /// Delivery threads; `None` means one per core.
     pub(crate) threads: Option<usize>,
-    pub(crate) in_flight_bytes_max: usize,
-    pub(crate) prefetched_bytes_max: usize,
 }
 
 impl Engine {
@@ -130,8 +130,6 @@ impl Engine {
         Self {
             unrecorded_max: from.number("engine.unrecorded_max", window),
             threads: Some(from.number("engine.threads", 0..=256)).filter(|threads| *threads > 0),
-            in_flight_bytes_max: from.size("engine.in_flight_bytes_max", 16 * MIB..=16 * GIB),
-            prefetched_bytes_max: from.size("engine.prefetched_bytes_max", 8 * MIB..=4 * GIB),
         }
     }
 }
@@ -139,6 +137,7 @@ impl Engine {
 /// `[connections]`
 #[derive(Clone, Debug)]
 pub(crate) struct Connections {
+    pub(crate) connect_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) per_credential_max: usize,
 }
@@ -147,10 +146,18 @@ impl Connections {
     pub(super) fn read(from: &Reader<'_>) -> Self {
         let timeout = 100 * MILLISECOND..=2 * MINUTE;
         Self {
+            connect_timeout: from.duration("connections.connect_timeout", SECOND..=2 * MINUTE),
             request_timeout: from.duration("connections.request_timeout", timeout),
             per_credential_max: from.number("connections.per_credential_max", 1..=64),
         }
     }
+}
+
+/// Where a provider is, as written.
+fn origin(from: &Reader<'_>, key: &str) -> String {
+    from.fitting(key, "https://host[:port]", |text| {
+        text.parse::<Origin>().is_ok()
+    })
 }
 
 /// `[apns]`
@@ -163,8 +170,8 @@ pub(crate) struct Apns {
 impl Apns {
     pub(super) fn read(from: &Reader<'_>) -> Self {
         Self {
-            endpoint_production: from.https("apns.endpoint_production", false),
-            endpoint_sandbox: from.https("apns.endpoint_sandbox", false),
+            endpoint_production: origin(from, "apns.endpoint_production"),
+            endpoint_sandbox: origin(from, "apns.endpoint_sandbox"),
         }
     }
 }
@@ -178,9 +185,12 @@ pub(crate) struct Fcm {
 
 impl Fcm {
     pub(super) fn read(from: &Reader<'_>) -> Self {
+        let is_endpoint = |text: &str| text.parse::<TokenEndpoint>().is_ok();
+        let want = "https://host[:port]/path";
+        let token_endpoint = from.fitting("fcm.token_endpoint", want, is_endpoint);
         Self {
-            endpoint: from.https("fcm.endpoint", false),
-            token_endpoint: from.https("fcm.token_endpoint", true),
+            endpoint: origin(from, "fcm.endpoint"),
+            token_endpoint,
         }
     }
 }
@@ -286,7 +296,6 @@ pub(crate) struct Retention {
     pub(crate) payloads: Duration,
     pub(crate) dead: Duration,
     pub(crate) idempotency: Duration,
-    pub(crate) sweep_interval: Duration,
 }
 
 impl Retention {
@@ -296,7 +305,6 @@ impl Retention {
             payloads: from.duration("retention.payloads", HOUR..=365 * DAY),
             dead: from.duration("retention.dead", HOUR..=365 * DAY),
             idempotency: from.duration("retention.idempotency", HOUR..=7 * DAY),
-            sweep_interval: from.duration("retention.sweep_interval", SECOND..=DAY),
         };
         from.contradiction(
             section.payloads > section.receipts,

@@ -60,10 +60,6 @@ fn the_defaults_are_sound_and_say_what_the_design_says() {
     );
     assert_eq!(config.engine.threads, None);
     assert_eq!(
-        config.engine.prefetched_bytes_max,
-        clarion_engine::limits::PREFETCHED_BYTES_MAX
-    );
-    assert_eq!(
         config.server.bulk_entries_max,
         clarion_engine::limits::BULK_ENTRIES_MAX
     );
