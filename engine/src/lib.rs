@@ -17,6 +17,7 @@ pub mod delivery;
 pub mod http2;
 pub mod intake;
 pub mod limits;
+pub mod metrics;
 pub mod model;
 pub mod provider;
 pub mod store;

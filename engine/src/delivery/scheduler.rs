@@ -13,7 +13,7 @@ mod lane;
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use self::lane::Round;
+use self::lane::{End, Round};
 use crate::limits::SLICE_RECIPIENTS_MAX;
 use crate::model::{Lane, Millis, TenantId};
 
@@ -107,11 +107,27 @@ impl<H: Clone + Eq + Hash> Scheduler<H> {
     /// A job with `recipients` joins the end of its tenant's queue. Answers false, and changes nothing, if the handle is
     /// here already or there is nobody to send to.
     pub fn enqueue(&mut self, tenant: &TenantId, lane: Lane, handle: H, recipients: u32) -> bool {
+        self.insert((tenant, lane), handle, recipients, End::Back)
+    }
+
+    /// As [`Scheduler::enqueue`], at the front: a job that had its turn already and comes back to it.
+    pub fn enqueue_front(
+        &mut self,
+        tenant: &TenantId,
+        lane: Lane,
+        handle: H,
+        recipients: u32,
+    ) -> bool {
+        self.insert((tenant, lane), handle, recipients, End::Front)
+    }
+
+    fn insert(&mut self, of: (&TenantId, Lane), handle: H, recipients: u32, end: End) -> bool {
+        let (tenant, lane) = of;
         if recipients == 0 || self.places.contains_key(&handle) {
             return false;
         }
         self.places.insert(handle.clone(), (tenant.clone(), lane));
-        self.round(lane).push(tenant, handle, recipients);
+        self.round(lane).push(tenant, handle, recipients, end);
         true
     }
 

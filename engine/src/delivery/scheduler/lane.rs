@@ -38,6 +38,13 @@ enum Place {
     UntilWoken,
 }
 
+/// Where a job joins its tenant's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Back,
+    Front,
+}
+
 #[derive(Debug)]
 pub(super) struct Picked<H> {
     pub(super) tenant: TenantId,
@@ -59,14 +66,17 @@ impl<H> Default for Round<H> {
 }
 
 impl<H: Clone + Eq> Round<H> {
-    pub(super) fn push(&mut self, tenant: &TenantId, handle: H, recipients: u32) {
+    pub(super) fn push(&mut self, tenant: &TenantId, handle: H, recipients: u32, end: End) {
         self.recipients += u64::from(recipients);
         let job = Pending {
             handle,
             remaining: recipients,
         };
         if let Some(queue) = self.queues.get_mut(tenant) {
-            queue.jobs.push_back(job);
+            match end {
+                End::Back => queue.jobs.push_back(job),
+                End::Front => queue.jobs.push_front(job),
+            }
             return;
         }
         self.turns.push_back(tenant.clone());

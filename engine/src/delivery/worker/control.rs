@@ -125,23 +125,12 @@ impl Worker {
         due.sort_unstable();
         for (handle, recheck, set_aside) in due {
             if recheck {
-                self.claim_again(handle);
+                self.await_turn(handle);
             } else if set_aside {
                 self.set_aside(handle, now);
             } else {
                 self.cut_part(handle, now);
             }
-        }
-    }
-
-    fn claim_again(&mut self, handle: JobHandle) {
-        if let Some(state) = self.jobs.get_mut(&handle) {
-            state.phase = Phase::Claiming;
-            let request = ClaimRequest {
-                key: state.key.clone(),
-                digest: state.digest,
-            };
-            self.actions.push(Action::Claim(handle, request));
         }
     }
 

@@ -13,6 +13,9 @@ use crate::store::{Failure, JobKey, NewDead, Prune, WaitingWhy};
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// It may have been handed out before and is claimed when its turn comes, so that a crash counts only against jobs
+    /// that were about to be sent.
+    Unclaimed,
     /// Its claim is being written.
     Claiming,
     /// Somebody else holds it; looked at again at this instant.
@@ -93,6 +96,8 @@ pub(super) struct JobState {
     pub(super) dead: Option<NewDead>,
     /// When it last got on.
     pub(super) progress: Millis,
+    /// Recipients for which it counts among the jobs of its queue that are claimed and not begun.
+    pub(super) begun: usize,
     /// Runs alone in the process.
     pub(super) alone: bool,
 }
@@ -124,6 +129,7 @@ impl JobState {
             resolved: 0,
             dead: None,
             progress: now,
+            begun: 0,
             alone: false,
         }
     }

@@ -31,7 +31,7 @@ use crate::delivery::brake::Brakes;
 use crate::delivery::limiter::{Limiter, Rate};
 use crate::delivery::retry::Policy;
 use crate::delivery::scheduler::Scheduler;
-use crate::model::{Millis, Notification, Platform, Recipient};
+use crate::model::{Lane, Millis, Notification, Platform, Recipient};
 use crate::store::{ClaimRequest, NewDead, Settlement, Suspension, UserCursor, Writer};
 
 /// A job in this worker; never used again.
@@ -144,6 +144,8 @@ pub struct Worker {
     /// Jobs that run alone in the process, because they ended several before.
     alone: VecDeque<JobHandle>,
     stopped: HashMap<TenantId, Suspension>,
+    /// Recipients of jobs that are claimed and not begun, by queue.
+    begun: HashMap<(TenantId, Lane), usize>,
     /// Handed over and not recorded.
     unrecorded: usize,
     /// Of these, answered and in no part yet.
@@ -185,6 +187,7 @@ impl Worker {
             routes: Routes::new(&options.policy),
             alone: VecDeque::new(),
             stopped: HashMap::new(),
+            begun: HashMap::new(),
             unrecorded: 0,
             recordable: 0,
             control: None,

@@ -2,19 +2,23 @@
 //! It must not know providers: it sees classes, windows and outcomes.
 
 use super::draw_jitter;
-use super::job::JobState;
+use super::job::{JobState, Phase};
 use super::route::{Class, Room};
 use super::{Action, Alert, InFlight, JobHandle, SliceOut, Worker};
 use crate::delivery::limiter::Take;
 use crate::delivery::scheduler::Ready;
 use crate::delivery::settle::{self, Context, Settled};
-use crate::limits::{CONTROL_LEASE, HOLD_MAX, LEASE_HEARTBEAT, SLICE_RECIPIENTS_MAX};
+use crate::limits::{
+    CONTROL_LEASE, HOLD_MAX, JOB_ENTRIES_MAX, LEASE_HEARTBEAT, SLICE_RECIPIENTS_MAX,
+};
 use crate::model::{Entry, FinalState, Lane, Millis, Outcome};
 use crate::store::WaitingWhy;
 
 /// What shall be done with the job that is next in line.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
+    /// It must be claimed first.
+    Begin,
     Send(Class, usize),
     /// Its time is over.
     Expire,
@@ -62,6 +66,7 @@ impl Worker {
             jobs,
             actions,
             starved,
+            begun,
             ..
         } = self;
         let mut turn = None;
@@ -73,6 +78,14 @@ impl Worker {
             if left == 0 {
                 *starved = true;
                 return Ready::No;
+            }
+            if state.phase == Phase::Unclaimed {
+                let idle = begun.get(&(tenant.clone(), lane)).copied();
+                if idle.unwrap_or_default() >= JOB_ENTRIES_MAX {
+                    return Ready::No;
+                }
+                turn = Some(Turn::Begin);
+                return Ready::Yes(1);
             }
             let (decision, ready) = match decide(state, lane, routes, now) {
                 Decision::Turn(Turn::Send(class, room)) => {
@@ -105,6 +118,7 @@ impl Worker {
 
     fn take_turn(&mut self, handle: JobHandle, turn: Turn, now: Millis) {
         match turn {
+            Turn::Begin => self.begin(handle),
             Turn::Send(class, slice) => self.hand_over(handle, class, slice, now),
             Turn::Expire => self.finish_remaining(handle, now, settle::expire),
             Turn::NoCredential(class) => self.set_class_aside(handle, class, None, now),
@@ -174,6 +188,7 @@ impl Worker {
         state.out += range.len();
         state.progress = now;
         self.unrecorded += range.len();
+        let begun = std::mem::take(&mut state.begun);
         let tenant = state.key.tenant.clone();
         self.routes.sent(&tenant, class, range.len());
         self.in_flight.insert(
@@ -188,6 +203,7 @@ impl Worker {
             },
         );
         let notification = std::sync::Arc::clone(&state.job.notification);
+        self.uncount(&(tenant.clone(), notification.lane), begun);
         self.actions.push(Action::Dispatch(SliceOut {
             id,
             tenant,
@@ -213,10 +229,6 @@ impl Worker {
         let tenant = state.key.tenant.clone();
         match decide(state, state.lane(), &mut self.routes, now) {
             Decision::Turn(turn) => {
-                let turn = match turn {
-                    Turn::Send(class, _) => Turn::Send(class, 1),
-                    other => other,
-                };
                 self.take_turn(handle, turn, now);
             }
             Decision::Load(class) => {

@@ -115,15 +115,23 @@ impl Worker {
 
     /// Forgets a job whose lease is not this process's any more. Its requests that are still out are forgotten when they return.
     fn abandon(&mut self, handle: JobHandle) {
-        if let Some(state) = self.jobs.remove(&handle) {
+        if let Some(state) = self.take_job(handle) {
             self.recordable -= state.pending.covers;
             self.unrecorded -= state.pending.covers + state.ambiguous;
         }
     }
 
+    /// Takes a job out of the worker's hands.
+    pub(super) fn take_job(&mut self, handle: JobHandle) -> Option<JobState> {
+        let state = self.jobs.remove(&handle)?;
+        let queue = (state.key.tenant.clone(), state.lane());
+        self.uncount(&queue, state.begun);
+        Some(state)
+    }
+
     /// Forgets a job that has ended, and acks the message when it was its last.
     pub(super) fn forget(&mut self, handle: JobHandle) {
-        let Some(state) = self.jobs.remove(&handle) else {
+        let Some(state) = self.take_job(handle) else {
             return;
         };
         self.alone.retain(|alone| *alone != handle);

@@ -10,7 +10,7 @@ use super::{Action, Alert, JobHandle, Worker};
 use crate::broker::{LeaseId, QueueName};
 use crate::delivery::settle;
 use crate::limits::{CLAIMS_ALONE, CLAIMS_POISON, HELD_RECHECK, JOB_RECIPIENTS_MAX};
-use crate::model::{Entry, Envelope, FinalState, Job, Millis, Recipient, Target};
+use crate::model::{Entry, Envelope, FinalState, Job, Lane, Millis, Recipient, Target, TenantId};
 use crate::store::{ClaimAnswer, ClaimRequest, DeadOrigin, NewDead, ResolvedDevice, UserCursor};
 
 /// What a worker needs to know of a leased message.
@@ -88,21 +88,68 @@ impl Worker {
         self.next_job += 1;
         let claims = maybe_seen || job.recheck;
         let phase = if claims {
-            Phase::Claiming
+            Phase::Unclaimed
         } else {
             Phase::Resolving
         };
-        let state = JobState::new(job, lease, phase, now);
+        self.jobs
+            .insert(handle, JobState::new(job, lease, phase, now));
         if claims {
-            let request = ClaimRequest {
-                key: state.key.clone(),
-                digest: state.digest,
-            };
-            self.actions.push(Action::Claim(handle, request));
-        }
-        self.jobs.insert(handle, state);
-        if !claims {
+            self.await_turn(handle);
+        } else {
             self.resolve(handle, now);
+        }
+    }
+
+    /// Puts a job in line that must be claimed before anything of it is sent.
+    pub(super) fn await_turn(&mut self, handle: JobHandle) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        state.phase = Phase::Unclaimed;
+        let (tenant, lane) = (state.key.tenant.clone(), state.lane());
+        let entries = u32::try_from(state.job.entries.len().max(1)).unwrap_or(u32::MAX);
+        self.scheduler.enqueue(&tenant, lane, handle, entries);
+    }
+
+    /// The turn of a job has come that must be claimed first.
+    pub(super) fn begin(&mut self, handle: JobHandle) {
+        self.scheduler.remove(&handle);
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        state.phase = Phase::Claiming;
+        state.begun = state.job.entries.len().max(1);
+        let queue = (state.key.tenant.clone(), state.lane());
+        *self.begun.entry(queue).or_default() += state.begun;
+        let request = ClaimRequest {
+            key: state.key.clone(),
+            digest: state.digest,
+        };
+        self.actions.push(Action::Claim(handle, request));
+    }
+
+    /// A claimed job is being sent, or is not to be: the next of its queue may be claimed.
+    pub(super) fn unbegin(&mut self, handle: JobHandle) {
+        let Some(state) = self.jobs.get_mut(&handle) else {
+            return;
+        };
+        let begun = std::mem::take(&mut state.begun);
+        let queue = (state.key.tenant.clone(), state.lane());
+        self.uncount(&queue, begun);
+    }
+
+    /// Takes a job out of those that are claimed and not begun.
+    pub(super) fn uncount(&mut self, queue: &(TenantId, Lane), begun: usize) {
+        if begun == 0 {
+            return;
+        }
+        self.scheduler.wake(&queue.0);
+        if let Some(idle) = self.begun.get_mut(queue) {
+            *idle -= begun;
+            if *idle == 0 {
+                self.begun.remove(queue);
+            }
         }
     }
 
@@ -130,7 +177,8 @@ impl Worker {
                 }
             }
             ClaimAnswer::Held => {
-                state.phase = Phase::Held(now + HELD_RECHECK.as_millis() as Millis)
+                state.phase = Phase::Held(now + HELD_RECHECK.as_millis() as Millis);
+                self.unbegin(handle);
             }
             ClaimAnswer::Ended => self.forget(handle),
             ClaimAnswer::IdReused => self.reused(handle),
@@ -143,6 +191,7 @@ impl Worker {
             && state.phase == Phase::Claiming
         {
             state.phase = Phase::Held(now + HELD_RECHECK.as_millis() as Millis);
+            self.unbegin(handle);
         }
     }
 
@@ -187,7 +236,7 @@ impl Worker {
     }
 
     fn reused(&mut self, handle: JobHandle) {
-        let Some(state) = self.jobs.remove(&handle) else {
+        let Some(state) = self.take_job(handle) else {
             return;
         };
         let Some(lease) = state.lease else { return };
@@ -316,12 +365,15 @@ impl Worker {
             return;
         }
         let (tenant, lane) = (state.key.tenant.clone(), state.lane());
-        self.scheduler.enqueue(
-            &tenant,
-            lane,
-            handle,
-            u32::try_from(remaining).unwrap_or(u32::MAX),
-        );
+        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+        if state.begun > 0 {
+            // It had its turn when it was claimed.
+            self.scheduler
+                .enqueue_front(&tenant, lane, handle, remaining);
+            self.scheduler.wake(&tenant);
+        } else {
+            self.scheduler.enqueue(&tenant, lane, handle, remaining);
+        }
     }
 }
 

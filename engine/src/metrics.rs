@@ -1,0 +1,152 @@
+//! Every metric of the engine: its name, its labels, and the one function that records it.
+//! It must not drive logic. Handles are taken once, because a look-up by name and labels is dear on the hot path.
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+
+use crate::model::{Counts, FinalState, Lane, Millis};
+
+/// The handles of one process's engine.
+pub struct EngineMetrics {
+    ended: [Counter; FinalState::ALL.len()],
+    answered: [Histogram; 2],
+    handed_over: [Counter; 2],
+    unrecorded: Gauge,
+    jobs: Gauge,
+    commit_seconds: Histogram,
+    commit_size: Histogram,
+    waiting: Counter,
+    alerts: Counter,
+}
+
+impl std::fmt::Debug for EngineMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EngineMetrics")
+    }
+}
+
+impl EngineMetrics {
+    /// Takes the handles from the recorder that is installed.
+    #[must_use]
+    pub fn new() -> Self {
+        describe();
+        let lanes = [Lane::Transactional, Lane::Bulk].map(Lane::as_str);
+        Self {
+            ended: FinalState::ALL
+                .map(|state| counter!("clarion_recipients_ended_total", "state" => state.as_str())),
+            answered: lanes
+                .map(|lane| histogram!("clarion_accept_to_answer_seconds", "lane" => lane)),
+            handed_over: lanes.map(|lane| counter!("clarion_requests_total", "lane" => lane)),
+            unrecorded: gauge!("clarion_unrecorded_requests"),
+            jobs: gauge!("clarion_jobs_in_hand"),
+            commit_seconds: histogram!("clarion_commit_seconds"),
+            commit_size: histogram!("clarion_commit_size"),
+            waiting: counter!("clarion_waiting_rows_total"),
+            alerts: counter!("clarion_alerts_total"),
+        }
+    }
+
+    /// Requests were handed over.
+    pub fn handed_over(&self, lane: Lane, requests: usize) {
+        self.handed_over[lane as usize].increment(requests as u64);
+    }
+
+    /// Requests of one notification were answered this long after its acceptance.
+    pub fn answered(&self, lane: Lane, after: Millis, requests: usize) {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "milliseconds of at most a month"
+        )]
+        let seconds = after.max(0) as f64 / 1_000.0;
+        self.answered[lane as usize].record_many(seconds, requests);
+    }
+
+    /// A part was committed.
+    pub fn recorded(&self, counts: &Counts, waiting: usize) {
+        for (counter, count) in self.ended.iter().zip(counts.0) {
+            if count > 0 {
+                counter.increment(count);
+            }
+        }
+        self.waiting.increment(waiting as u64);
+    }
+
+    /// A group of settlements was committed.
+    pub fn committed(&self, settlements: usize, took: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        {
+            self.commit_seconds.record(took.max(0) as f64 / 1_000.0);
+            self.commit_size.record(settlements as f64);
+        }
+    }
+
+    /// How much is in hand.
+    pub fn in_hand(&self, unrecorded: usize, jobs: usize) {
+        #[expect(clippy::cast_precision_loss, reason = "bounded by the engine's limits")]
+        {
+            self.unrecorded.set(unrecorded as f64);
+            self.jobs.set(jobs as f64);
+        }
+    }
+
+    /// An operator was told something.
+    pub fn alert(&self) {
+        self.alerts.increment(1);
+    }
+}
+
+impl Default for EngineMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn describe() {
+    describe_counter!(
+        "clarion_recipients_ended_total",
+        Unit::Count,
+        "Recipients (and entries without a device) that reached a final state, by state"
+    );
+    describe_histogram!(
+        "clarion_accept_to_answer_seconds",
+        Unit::Seconds,
+        "Time from the acceptance of a notification to the provider's answer, per request, by lane"
+    );
+    describe_counter!(
+        "clarion_requests_total",
+        Unit::Count,
+        "Requests handed to a provider connection, by lane"
+    );
+    describe_gauge!(
+        "clarion_unrecorded_requests",
+        Unit::Count,
+        "Requests handed over and not yet recorded; engine.unrecorded_max bounds it"
+    );
+    describe_gauge!(
+        "clarion_jobs_in_hand",
+        Unit::Count,
+        "Jobs leased and not ended"
+    );
+    describe_histogram!(
+        "clarion_commit_seconds",
+        Unit::Seconds,
+        "Time of a commit of settlements"
+    );
+    describe_histogram!(
+        "clarion_commit_size",
+        Unit::Count,
+        "Settlements of a commit"
+    );
+    describe_counter!(
+        "clarion_waiting_rows_total",
+        Unit::Count,
+        "Waiting rows written: retries and what was set aside"
+    );
+    describe_counter!(
+        "clarion_alerts_total",
+        Unit::Count,
+        "Alerts: frozen pruning, refused credentials, dead jobs"
+    );
+}
