@@ -88,7 +88,15 @@ fn run(line: &str, planned: &[(u16, Value)]) -> Ran {
     runtime.spawn(async move { axum::serve(listener, router).await });
     let words = std::iter::once("clarion".to_string())
         .chain(line.split(' ').map(|word| word.replace('|', " ")))
-        .chain(["--url".to_string(), url]);
+        .chain([
+            if line.starts_with("dead") {
+                "--admin-url"
+            } else {
+                "--url"
+            }
+            .to_string(),
+            url,
+        ]);
     let (out, talk) = (Buffer::default(), Buffer::default());
     let mut terminal = Terminal::into_buffers(out.clone(), talk.clone());
     let result = Cli::try_parse_from(words)
@@ -384,4 +392,54 @@ fn pages_are_walked_to_the_end_and_a_watched_notification_to_its_finish() {
     );
     ran.result.unwrap();
     assert_eq!(ran.out, "state     finished\naccepted  2\n");
+}
+
+#[test]
+fn dead_letters_are_read_and_replayed_over_the_operators_listener() {
+    let row = json!({"id": 7, "at": "2026-01-01T00:00:00Z", "reason": "poison", "detail": "d",
+                     "origin": "internal", "recipients": 3, "replays": 0});
+    let listed = (200, json!({"dead": [row], "next_cursor": null}));
+    let person = "--tenant t1 --access-token jwt";
+    let ran = run(&format!("dead list --reason poison {person}"), &[listed]);
+    assert_eq!(
+        ran.arrived[0].line,
+        "GET /operate/tenants/t1/dead?limit=100&reason=poison"
+    );
+    assert_eq!(ran.arrived[0].header("authorization"), Some("Bearer jwt"));
+    assert!(
+        ran.out
+            .contains("7   2026-01-01T00:00:00Z  poison  internal  3           0        d"),
+        "{}",
+        ran.out
+    );
+
+    let part = |replayed: u64, more: bool| {
+        (
+            200,
+            json!({"replayed": replayed, "skipped": 1, "more": more}),
+        )
+    };
+    let ran = run(
+        &format!("dead replay --all {person}"),
+        &[part(500, true), part(20, false)],
+    );
+    ran.result.unwrap();
+    assert_eq!(ran.talk, "520 replayed, 1 cannot be replayed and stay\n");
+    assert_eq!(ran.arrived[0].body, json!({"all": true}));
+    let stuck = run(&format!("dead replay --all {person}"), &[part(0, true)]);
+    assert_eq!(stuck.talk, "0 replayed, 1 cannot be replayed and stay\n");
+
+    let ran = run(
+        &format!("dead purge 7 8 --yes {person}"),
+        &[(200, json!({"purged": 2}))],
+    );
+    assert_eq!(ran.arrived[0].body, json!({"ids": [7, 8]}));
+    assert_eq!(ran.talk, "2 deleted\n");
+    assert_eq!(
+        run(&format!("dead purge 7 {person}"), &[])
+            .result
+            .unwrap_err()
+            .exit_code(),
+        2
+    );
 }

@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod content;
 mod credentials;
+mod dead;
 mod device;
 mod error;
 mod healthcheck;
@@ -52,6 +53,8 @@ enum Command {
     Device(device::DeviceCommand),
     /// Send notifications and see what became of them
     Push(push::PushCommand),
+    /// Dead letters: what could not be sent for good
+    Dead(dead::DeadCommand),
     /// Access tokens for people
     Token(token::TokenCommand),
     /// Check the configuration, or show it with the origin of each value
@@ -72,6 +75,7 @@ impl Cli {
             Command::Simulate(command) => server_runtime()?.block_on(command.run(terminal)),
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Dead(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Push(command) => client_runtime()?.block_on(command.run(terminal, now)),
             Command::Healthcheck(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Token(command) => command.run(terminal, now),

@@ -76,11 +76,24 @@ impl ClientOptions {
     /// # Errors
     /// Without any credential, or with an unusable one.
     pub(crate) fn client(&self, caller: Caller) -> Result<Client, Error> {
+        self.client_at(&self.url, "--url", caller)
+    }
+
+    /// The same for another address, which `flag` names.
+    ///
+    /// # Errors
+    /// See [`ClientOptions::client`].
+    pub(crate) fn client_at(
+        &self,
+        url: &str,
+        flag: &'static str,
+        caller: Caller,
+    ) -> Result<Client, Error> {
         let credential = self.credential(caller).ok_or(Error::Missing {
             what: "no credential",
             advice: "set CLARION_API_KEY or CLARION_TOKEN (see `clarion token mint`)",
         })?;
-        Client::new(&self.url, "--url", Some(&credential))
+        Client::new(url, flag, Some(&credential))
     }
 
     fn credential(&self, caller: Caller) -> Option<Credential> {

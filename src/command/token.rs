@@ -76,11 +76,7 @@ impl TokenCommand {
     /// # Errors
     /// See [`Error`].
     pub(crate) fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
-        let mut sources = Sources::of_process(self.config.as_deref());
-        if let Some(dir) = &self.data_dir {
-            sources =
-                sources.with_flag("data_dir", dir.to_string_lossy().into_owned(), "--data-dir");
-        }
+        let sources = Sources::with_data_dir(self.config.as_deref(), self.data_dir.as_deref());
         let config = Config::load(&sources)?;
         let Action::Mint(mint) = self.action;
         let issuer = Issuer {

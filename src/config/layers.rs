@@ -60,6 +60,17 @@ impl Sources {
         }
     }
 
+    /// The same with the data directory of a flag, if given.
+    pub(crate) fn with_data_dir(file: Option<&Path>, data_dir: Option<&Path>) -> Self {
+        let sources = Self::of_process(file);
+        match data_dir {
+            Some(dir) => {
+                sources.with_flag("data_dir", dir.to_string_lossy().into_owned(), "--data-dir")
+            }
+            None => sources,
+        }
+    }
+
     /// Adds the value of a flag, which replaces everything else.
     pub(crate) fn with_flag(
         mut self,
