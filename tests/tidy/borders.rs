@@ -24,7 +24,13 @@ pub(crate) const BORDERS: &[Border] = &[
     },
     Border {
         names: &["sqlx::"],
-        homes: &["engine/src/store", "engine/src/broker/embedded"],
+        homes: &[
+            "engine/src/store",
+            "engine/src/broker/embedded",
+            "engine/src/datadir",
+            "engine/tests/store_contract",
+            "engine/tests/broker_contract",
+        ],
         instead: "add a use-case to the trait Store or Broker",
     },
     Border {

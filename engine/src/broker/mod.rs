@@ -1,6 +1,8 @@
 //! The queue for what is ready: confirmed publishes, leases, acks. What waits is the store's.
 //! It must not know what is in a message beyond the queue it belongs to.
 
+pub mod embedded;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -104,13 +106,22 @@ pub enum Error {
     /// Another process owns the data directory.
     #[error("another process uses the data directory {0}; stop it, or configure another directory")]
     Locked(String),
+    /// The queue was written by a newer Clarion.
+    #[error("the queue has schema {found}, this build knows up to {known}: run a newer clarion")]
+    NewerSchema {
+        /// Version found.
+        found: i64,
+        /// Newest version this build knows.
+        known: i64,
+    },
 }
 
 /// A durable queue per tenant and lane.
 ///
-/// Contract, checked by one suite on every implementation: a confirmed message survives a crash of any process; it is
-/// handed out until acked; messages of one queue are handed out in the order of their publishing unless given back; an
-/// unacked message is handed out again after its holder's connection or process ends.
+/// Contract, checked by one suite on every implementation: a confirmed message survives a crash of any
+/// process; it is handed out until acked; messages of one queue are handed out in the order of their
+/// publishing unless given back; an unacked message is handed out again after its holder's connection or
+/// process ends.
 #[async_trait]
 pub trait Broker: Send + Sync + fmt::Debug {
     /// Publishes all messages and returns when all are confirmed on durable storage.
@@ -119,18 +130,19 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// On any error each message may or may not be queued; the caller's ids make a second publish harmless.
     async fn publish(&self, messages: Vec<Publish>) -> Result<(), Error>;
 
-    /// Starts handing out messages of all queues, at most `rest` unacked per queue until [`Broker::set_credit`] says
-    /// otherwise. One subscription per process.
+    /// Starts handing out messages of all queues, at most `rest` unacked per queue until
+    /// [`Broker::set_credit`] says otherwise. One subscription per process.
     ///
     /// # Errors
     /// [`Error::Unavailable`], or when there is a subscription already.
     async fn subscribe(&self, rest: u32) -> Result<Subscription, Error>;
 
-    /// How many messages of `queue` may be unacked at a time; 0 stops handing out. Takes effect for later hand-outs.
+    /// How many messages of `queue` may be unacked at a time; 0 stops handing out. Takes effect for later
+    /// hand-outs.
     fn set_credit(&self, queue: &QueueName, unacked: u32);
 
-    /// Removes the messages for good. Returns for each whether the ack counted; `false` means that the lease was void
-    /// and the message may be handed out again.
+    /// Removes the messages for good. Returns for each whether the ack counted; `false` means that the lease
+    /// was void and the message may be handed out again.
     ///
     /// # Errors
     /// When nothing is known of the acks; the messages may be handed out again.

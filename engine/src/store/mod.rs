@@ -5,13 +5,16 @@
 //! it has one, and every table leads its keys with the tenant.
 
 mod accounts;
+mod block;
 mod control;
 mod dead;
 mod devices;
 mod idempotency;
+mod log;
 mod notifications;
 mod pages;
 mod records;
+pub mod sqlite;
 mod waiting;
 
 use std::fmt;

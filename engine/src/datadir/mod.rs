@@ -1,0 +1,10 @@
+//! The data directory of a single machine: its lock, and how SQLite files in it are opened and written.
+//! It must not know what is stored in them.
+
+mod file;
+mod lock;
+mod rows;
+
+pub(crate) use file::{SqliteFile, clock, migrate, synchronous};
+pub use lock::{DataDir, LockError};
+pub(crate) use rows::{Binder, Rows};

@@ -1,0 +1,222 @@
+//! What a group of settlements writes besides their parts: counts, ends of pages, failures, devices, what
+//! waits, what died. It must not know of fencing: it sees only settlements whose part was taken.
+
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+
+use super::super::{Error, Failure, JobKey, Settlement, WaitingRow};
+use super::columns::{Coded, bytes, int};
+use super::devices::{DeadDevice, mark, prune};
+use super::{dead, pages, waiting};
+use crate::datadir::Rows;
+use crate::model::{Counts, DeviceId, JobKind, Millis, TenantId};
+
+// A notification that was published directly gets its row here: one page, which its first job closes. A row
+// that had to be swept before a late child ended has no page at all and just this one job.
+const ENSURE: Rows = Rows {
+    head:
+        "INSERT INTO notifications (tenant, id, lane, created_at, expires_at, entries, open_entries,
+        open_jobs, pages_total, pages_next, state, recipients, waiting, pages_ended)",
+    width: 14,
+    tail: "ON CONFLICT DO NOTHING",
+};
+
+const ADD: Rows = Rows {
+    head: "WITH d (tenant, id, now, recipients, waiting, open_entries, open_jobs, pages_ended, accepted,
+        unregistered, rejected, expired, exhausted, cancelled, dead, no_device, unknown) AS (",
+    width: 17,
+    tail: ") UPDATE notifications AS n SET
+            recipients = n.recipients + d.recipients,
+            waiting = n.waiting + d.waiting,
+            open_entries = max(0, n.open_entries + d.open_entries),
+            open_jobs = n.open_jobs + d.open_jobs,
+            pages_ended = n.pages_ended + d.pages_ended,
+            accepted = n.accepted + d.accepted,
+            unregistered = n.unregistered + d.unregistered,
+            rejected = n.rejected + d.rejected,
+            expired = n.expired + d.expired,
+            exhausted = n.exhausted + d.exhausted,
+            cancelled = n.cancelled + d.cancelled,
+            dead = n.dead + d.dead,
+            no_device = n.no_device + d.no_device,
+            unknown = n.unknown + d.unknown,
+            state = n.pages_ended + d.pages_ended >= n.pages_total AND n.open_jobs + d.open_jobs <= 0,
+            finished_at = CASE
+                WHEN n.pages_ended + d.pages_ended >= n.pages_total
+                    AND n.open_jobs + d.open_jobs <= 0
+                THEN coalesce(n.finished_at, d.now) END
+        FROM d WHERE n.tenant = d.tenant AND n.id = d.id",
+};
+
+const INSERT_FAILURES: Rows = Rows {
+    head: "INSERT INTO failures (tenant, notification, ordinal, user_id, device, platform, device_token,
+        state, reason, at)",
+    width: 10,
+    tail: "",
+};
+
+/// What a group changes in one notification's counters.
+struct Change<'a> {
+    /// A settlement of it, of a page's first job if there is one; stands in for a row that is not there.
+    sample: &'a Settlement,
+    counts: Counts,
+    recipients: i64,
+    waiting: i64,
+    open_entries: i64,
+    open_jobs: i64,
+    pages_ended: i64,
+}
+
+impl<'a> Change<'a> {
+    fn new(sample: &'a Settlement) -> Self {
+        Self {
+            sample,
+            counts: Counts::default(),
+            recipients: 0,
+            waiting: 0,
+            open_entries: 0,
+            open_jobs: 0,
+            pages_ended: 0,
+        }
+    }
+
+    fn add(&mut self, settlement: &'a Settlement) {
+        if settlement.page.is_some() {
+            self.sample = settlement;
+        }
+        for (sum, count) in self.counts.0.iter_mut().zip(settlement.part.counts.0) {
+            *sum += count;
+        }
+        if !settlement.part.end {
+            return;
+        }
+        if matches!(settlement.kind, JobKind::First | JobKind::Continuation) {
+            self.recipients += i64::from(settlement.resolved);
+        }
+        for row in &settlement.waiting {
+            self.waiting += i64::from(row.recipients);
+            self.open_jobs += 1;
+        }
+        if settlement.page.is_some() {
+            self.pages_ended += 1;
+            self.open_entries -= i64::from(settlement.entries);
+        } else {
+            self.open_jobs -= 1;
+        }
+    }
+}
+
+/// Writes all that follows the parts of these settlements.
+pub(super) async fn apply(
+    connection: &mut SqliteConnection,
+    written: &[&Settlement],
+    now: Millis,
+) -> Result<(), Error> {
+    count(connection, written, now).await?;
+    pages::end(connection, written, now).await?;
+    let failures: Vec<(&JobKey, &Failure)> = written
+        .iter()
+        .flat_map(|settlement| settlement.failures.iter().map(|f| (&settlement.key, f)))
+        .collect();
+    insert_failures(connection, &failures, now).await?;
+    let dead_devices: Vec<DeadDevice<'_>> = written
+        .iter()
+        .flat_map(|settlement| {
+            settlement
+                .prunes
+                .iter()
+                .map(|p| (&settlement.key.tenant, p))
+        })
+        .collect();
+    prune(connection, &dead_devices, now).await?;
+    for (tenant, devices) in &mut by_tenant(written, |settlement| &settlement.suspects) {
+        mark(connection, (tenant, devices), true, now).await?;
+    }
+    for (tenant, devices) in &mut by_tenant(written, |settlement| &settlement.accepted) {
+        mark(connection, (tenant, devices), false, now).await?;
+    }
+    let rows: Vec<&WaitingRow> = written.iter().flat_map(|s| &s.waiting).collect();
+    waiting::insert(connection, &rows).await?;
+    for row in written.iter().filter_map(|s| s.dead.as_ref()) {
+        dead::insert(connection, row, now).await?;
+    }
+    Ok(())
+}
+
+fn by_tenant<'a>(
+    written: &[&'a Settlement],
+    devices: impl Fn(&'a Settlement) -> &'a Vec<DeviceId>,
+) -> HashMap<&'a TenantId, Vec<DeviceId>> {
+    let mut of: HashMap<&TenantId, Vec<DeviceId>> = HashMap::new();
+    for settlement in written {
+        let listed = devices(settlement);
+        if !listed.is_empty() {
+            of.entry(&settlement.key.tenant).or_default().extend(listed);
+        }
+    }
+    of
+}
+
+async fn count(
+    connection: &mut SqliteConnection,
+    written: &[&Settlement],
+    now: Millis,
+) -> Result<(), Error> {
+    let mut changes: HashMap<_, Change<'_>> = HashMap::with_capacity(written.len());
+    for settlement in written {
+        let key = (&settlement.key.tenant, settlement.key.notification);
+        changes
+            .entry(key)
+            .or_insert_with(|| Change::new(settlement))
+            .add(settlement);
+    }
+    let changes: Vec<Change<'_>> = changes.into_values().collect();
+    ENSURE
+        .execute(connection, &changes, |binder, change| {
+            let sample = change.sample;
+            let is_first = sample.page.is_some();
+            binder.bind(sample.key.tenant.as_str());
+            binder.bind(bytes(&sample.key.notification.0));
+            binder.bind(sample.lane.code());
+            binder.bind(sample.created_at).bind(sample.expires_at);
+            binder.bind(sample.entries);
+            binder.bind(if is_first { sample.entries } else { 0 });
+            binder.bind(!is_first).bind(is_first).bind(is_first);
+            binder.bind(0_i64).bind(0_i64).bind(0_i64).bind(0_i64);
+        })
+        .await?;
+    ADD.execute(connection, &changes, |binder, change| {
+        binder.bind(change.sample.key.tenant.as_str());
+        binder.bind(bytes(&change.sample.key.notification.0));
+        binder.bind(now).bind(change.recipients);
+        binder.bind(change.waiting).bind(change.open_entries);
+        binder.bind(change.open_jobs).bind(change.pages_ended);
+        for number in change.counts.0 {
+            binder.bind(int(number));
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+async fn insert_failures(
+    connection: &mut SqliteConnection,
+    failures: &[(&JobKey, &Failure)],
+    now: Millis,
+) -> Result<(), Error> {
+    INSERT_FAILURES
+        .execute(connection, failures, |binder, (key, failure)| {
+            binder.bind(key.tenant.as_str());
+            binder.bind(bytes(&key.notification.0));
+            binder.bind(failure.ordinal);
+            binder.bind(failure.user_id.as_deref());
+            binder.bind(failure.device);
+            binder.bind(failure.platform.map(Coded::code));
+            binder.bind(failure.device_token.as_deref());
+            binder.bind(failure.state.code());
+            binder.bind(failure.reason.as_bytes()).bind(now);
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Idempotency rows in SQLite.
+//! It must not know what a request or an answer says.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::super::{Begun, Error, Idempotency, StoredAnswer};
+use super::SqliteStore;
+use super::columns::{Columns, bytes};
+use crate::model::{Millis, NotificationId, TenantId};
+
+/// A request in progress for this long is taken over by its repetition.
+const TAKEOVER_AFTER: Duration = Duration::from_secs(30);
+
+const INSERT: &str = "
+INSERT INTO idempotency (tenant, key, fingerprint, notification, started_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING";
+
+const SELECT: &str = "
+SELECT fingerprint, notification, started_at, status, body FROM idempotency
+WHERE tenant = ? AND key = ?";
+
+const TAKE_OVER: &str = "UPDATE idempotency SET started_at = ? WHERE tenant = ? AND key = ?";
+
+const FINISH: &str = "UPDATE idempotency SET status = ?, body = ? WHERE tenant = ? AND key = ?";
+
+const FORGET: &str = "DELETE FROM idempotency WHERE tenant = ? AND key = ? AND status IS NULL";
+
+#[async_trait]
+impl Idempotency for SqliteStore {
+    async fn begin(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        fingerprint: &[u8; 32],
+        notification: NotificationId,
+        now: Millis,
+    ) -> Result<Begun, Error> {
+        let mut writer = self.writer().await;
+        let mut tx = writer.begin().await?;
+        let inserted = sqlx::query(INSERT)
+            .bind(tenant.as_str())
+            .bind(key)
+            .bind(fingerprint.as_slice())
+            .bind(bytes(&notification.0))
+            .bind(now)
+            .execute(&mut *tx)
+            .await?;
+        if inserted.rows_affected() > 0 {
+            tx.commit().await?;
+            return Ok(Begun::Started {
+                notification,
+                recheck: false,
+            });
+        }
+        let row = sqlx::query(SELECT)
+            .bind(tenant.as_str())
+            .bind(key)
+            .fetch_one(&mut *tx)
+            .await?;
+        let row = Columns::of(&row, "idempotency");
+        if row.get::<&[u8]>(0)? != fingerprint {
+            return Ok(Begun::OtherRequest);
+        }
+        if let Some(status) = row.small_or_null(3)? {
+            let body = row.get::<Option<Vec<u8>>>(4)?.unwrap_or_default();
+            return Ok(Begun::Done(StoredAnswer { status, body }));
+        }
+        let patience = i64::try_from(TAKEOVER_AFTER.as_millis()).unwrap_or(i64::MAX);
+        if now.saturating_sub(row.int(2)?) < patience {
+            return Ok(Begun::Running);
+        }
+        sqlx::query(TAKE_OVER)
+            .bind(now)
+            .bind(tenant.as_str())
+            .bind(key)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Begun::Started {
+            notification: NotificationId(row.uuid(1)?),
+            recheck: true,
+        })
+    }
+
+    async fn finish(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        answer: &StoredAnswer,
+        _now: Millis,
+    ) -> Result<(), Error> {
+        let mut writer = self.writer().await;
+        let mut tx = writer.begin().await?;
+        sqlx::query(FINISH)
+            .bind(answer.status)
+            .bind(answer.body.as_slice())
+            .bind(tenant.as_str())
+            .bind(key)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn forget(&self, tenant: &TenantId, key: &str) -> Result<(), Error> {
+        let mut writer = self.writer().await;
+        let mut tx = writer.begin().await?;
+        sqlx::query(FORGET)
+            .bind(tenant.as_str())
+            .bind(key)
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx.commit().await?)
+    }
+}

@@ -1,0 +1,22 @@
+//! The contract of the queue, one function a clause, run on every implementation.
+//! It must not know how an implementation keeps its messages.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod clauses;
+mod embedded;
+mod place;
+
+/// Runs clauses on every implementation.
+macro_rules! contract {
+    ($($clause:ident),* $(,)?) => {
+        mod on_embedded {
+            $(
+                #[tokio::test]
+                async fn $clause() {
+                    super::$clause(crate::place::Place::embedded()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use contract;

@@ -1,0 +1,27 @@
+//! The contract of the store, one function a clause, run on every implementation.
+//! It must not know how an implementation keeps what it is told.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod accounts;
+mod devices;
+mod fencing;
+mod notifications;
+mod pages;
+mod place;
+mod records;
+mod rest;
+
+/// Runs clauses on every implementation.
+macro_rules! contract {
+    ($($clause:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $clause() {
+                    super::$clause(crate::place::Place::sqlite()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use contract;
