@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to be told when standard error is gone; the exit code still says it.
-            drop(terminal.error(&error));
+            drop(terminal.error(error.report()));
             ExitCode::from(error.exit_code())
         }
     }

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use clarion_engine::datadir::LockError;
+use clarion_engine::{broker, store};
 use thiserror::Error;
 
 use crate::config::ConfigError;
@@ -76,6 +78,15 @@ pub(crate) enum Error {
     /// The simulators could not be started.
     #[error(transparent)]
     Simulator(#[from] clarion_simulator::Error),
+    /// The data directory is in use or cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] LockError),
+    /// The store could not be opened.
+    #[error("the store: {0}")]
+    Store(#[from] store::Error),
+    /// The queue could not be opened.
+    #[error("the queue: {0}")]
+    Queue(#[from] broker::Error),
     /// The terminal or the file behind it cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
@@ -139,8 +150,25 @@ impl Error {
             | Self::Keys(_)
             | Self::AccessToken(_)
             | Self::Simulator(_)
+            | Self::DataDir(_)
+            | Self::Store(_)
+            | Self::Queue(_)
             | Self::Output(_) => FAILED,
         }
+    }
+
+    /// The whole message: also the causes that it does not repeat itself.
+    pub(crate) fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let words = error.to_string();
+            if !text.contains(&words) {
+                text.push_str(&format!(": {words}"));
+            }
+            cause = error.source();
+        }
+        text
     }
 
     /// The reader of our output is gone: nothing to say, and no failure.
@@ -200,6 +228,21 @@ mod tests {
         );
         assert_eq!(refusal(404).exit_code(), 1);
         assert_eq!(Error::Unsuccessful("no device".into()).exit_code(), 1);
+    }
+
+    #[test]
+    fn a_report_holds_every_cause_once() {
+        let source = io::Error::other("permission denied");
+        let error = Error::DataDir(LockError::Io {
+            path: "d".into(),
+            source,
+        });
+        assert_eq!(
+            error.report(),
+            "the data directory d cannot be used: check that it can be written: permission denied"
+        );
+        let error = at("f")(io::Error::other("is a directory"));
+        assert_eq!(error.report(), "f: is a directory");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod error;
 mod healthcheck;
 #[cfg(test)]
 mod http_tests;
+mod migrate;
 mod options;
 mod pages;
 mod profile;
@@ -59,6 +60,8 @@ enum Command {
     Token(token::TokenCommand),
     /// Check the configuration, or show it with the origin of each value
     Config(config::ConfigCommand),
+    /// Bring the databases up to date without serving
+    Migrate(migrate::Migrate),
     /// Ask a server whether it is ready (for containers and scripts)
     Healthcheck(healthcheck::Healthcheck),
     /// Print a completion script for a shell
@@ -78,6 +81,7 @@ impl Cli {
             Command::Dead(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Push(command) => client_runtime()?.block_on(command.run(terminal, now)),
             Command::Healthcheck(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Migrate(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Token(command) => command.run(terminal, now),
             Command::Config(command) => command.run(terminal),
             Command::Completions(command) => command.run(terminal),

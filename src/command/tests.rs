@@ -62,6 +62,7 @@ fn the_lines_of_the_documents_parse() {
         "config show --defaults",
         "simulate --apns-port 0 --latency 50ms --strict --fcm-account a.json",
         "simulate --sink --latency 50ms",
+        "migrate --data-dir d",
         "healthcheck --url http://127.0.0.1:1",
         "completions bash",
     ] {
