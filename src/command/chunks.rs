@@ -40,7 +40,10 @@ impl Lines {
         };
         // Draws only where standard error is a terminal.
         bar.set_draw_target(ProgressDrawTarget::stderr());
-        let template = "{wide_bar} {percent}% {msg} {elapsed}/{duration}";
+        let template = match bar.length() {
+            Some(_) => "{wide_bar} {percent}% {msg} {elapsed}/{duration}",
+            None => "{spinner} {bytes} {msg} {elapsed}",
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

@@ -157,6 +157,11 @@ impl Error {
         }
     }
 
+    /// Whether the same may succeed later.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.exit_code() == TEMPORARY
+    }
+
     /// The whole message: also the causes that it does not repeat itself.
     pub(crate) fn report(&self) -> String {
         let mut text = self.to_string();

@@ -246,6 +246,14 @@ fn a_bulk_from_a_file_goes_in_pieces_with_keys_that_can_be_repeated() {
         interrupted.talk,
         "100000 recipients were accepted; repeat with --idempotency-key k\n"
     );
+    let refused = run(&line, &[(401, json!({"detail": "no"}))]);
+    assert_eq!(
+        (
+            refused.result.unwrap_err().exit_code(),
+            refused.talk.as_str()
+        ),
+        (1, "")
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use clarion_auth::TenantId;
 use clarion_engine::limits::BULK_ENTRIES_MAX;
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -201,6 +202,7 @@ impl Bulk {
             content: self.content.fields(),
             key: &key,
             sum: Sum::default(),
+            bar: ProgressBar::hidden(),
         };
         let sent = match (&self.users, &self.file) {
             (Some(users), _) => upload.list(users, terminal).await,
@@ -213,9 +215,12 @@ impl Bulk {
             failed,
         } = upload.sum;
         if let Err(error) = sent {
-            let advice =
-                format!("{accepted} recipients were accepted; repeat with --idempotency-key {key}");
-            terminal.note(advice)?;
+            // Without an answer nobody knows whether the last piece was accepted.
+            if accepted > 0 || error.is_temporary() {
+                terminal.note(format!(
+                    "{accepted} recipients were accepted; repeat with --idempotency-key {key}"
+                ))?;
+            }
             return Err(error);
         }
         if requests == 0 {
@@ -242,6 +247,8 @@ struct Upload<'a> {
     content: Map<String, Value>,
     key: &'a str,
     sum: Sum,
+    /// Of the input, if it has one; out of the way while something is printed.
+    bar: ProgressBar,
 }
 
 impl Upload<'_> {
@@ -264,11 +271,11 @@ impl Upload<'_> {
 
     async fn file(&mut self, mut lines: Lines, terminal: &mut Terminal) -> Result<(), Error> {
         let mut pieces = Pieces::of(BULK_ENTRIES_MAX);
+        self.bar = lines.bar().clone();
         while let Some(user) = lines.next()? {
             if let Some(full) = pieces.push(Value::from(user)) {
                 self.send(full, terminal).await?;
-                lines
-                    .bar()
+                self.bar
                     .set_message(format!("{} accepted", self.sum.accepted));
             }
         }
@@ -293,10 +300,10 @@ impl Upload<'_> {
             .as_u64()
             .unwrap_or(count - failed.min(count));
         self.sum.failed += failed;
-        if self.sender.json {
-            return Ok(terminal.line(&answer)?);
-        }
-        let id = render::cell(&answer["results"][0]["message_id"]);
-        Ok(terminal.line(id)?)
+        let line = match self.sender.json {
+            true => answer.to_string(),
+            false => render::cell(&answer["results"][0]["message_id"]),
+        };
+        Ok(self.bar.suspend(|| terminal.line(line))?)
     }
 }
