@@ -133,3 +133,7 @@ pub const CONNECTIONS_PER_KEY_MAX: usize = 8;
 pub const RESENDS_MAX: u8 = 3;
 /// Requests in a row that may miss their deadline on one connection before it is given up.
 pub const DEADLINES_IN_A_ROW_MAX: u32 = 3;
+/// Slices under way on one delivery thread; beyond it the dispatcher hands slices back.
+pub const SLICES_PER_THREAD_MAX: usize = 4_096;
+/// How often delivery threads look at deadlines, PING and idleness.
+pub const TICK: Duration = Duration::from_millis(100);

@@ -4,16 +4,27 @@
 //! A connection takes prepared requests and yields answers, by ticket; h2's own types stay inside. Everything here
 //! lives on one thread and is driven by one task: no task, timer or boxed future per request.
 
+mod backoff;
+mod connection;
+mod connector;
 mod headers;
 mod origin;
+mod pool;
+mod ready;
+mod streams;
 mod tls;
 
 use bytes::Bytes;
 
 use crate::model::{Millis, Processed};
 
+pub(crate) use backoff::Jitter;
+pub use connector::{Connector, Io, Opening, tls_connector};
 pub use headers::{parse_http_date, parse_retry_after};
 pub use origin::{Origin, OriginError};
+pub use pool::{Completion, Pool, PoolCounters, PoolOptions, Ticket};
+pub(crate) use ready::{Bell, Signal};
+pub use streams::Clock;
 pub use tls::{ClientIdentity, TlsError, TlsOptions, client_config};
 
 /// A request, complete but for its connection.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::http2::{Origin, TlsOptions};
 use crate::limits::{CONNECT_DEADLINE, CONNECTIONS_PER_KEY_MAX, REQUEST_DEADLINE};
-use crate::model::{Lane, NotificationId, Outcome, Recipient};
+use crate::model::{Environment, Lane, NotificationId, Outcome, Recipient};
 use crate::provider::fcm::TokenEndpoint;
 use crate::provider::{CredentialAlert, Prepared, Route, RouteKey};
 
@@ -61,6 +61,13 @@ impl DispatchOptions {
             connect_deadline: CONNECT_DEADLINE,
             connections_per_key_max: CONNECTIONS_PER_KEY_MAX,
             on_latency: None,
+        }
+    }
+
+    pub(super) fn apns(&self, environment: Environment) -> &Origin {
+        match environment {
+            Environment::Production => &self.apns_production,
+            Environment::Sandbox => &self.apns_sandbox,
         }
     }
 }
