@@ -112,7 +112,7 @@ impl Dispatcher {
         let Some(&first) = chosen else {
             return Err(slice);
         };
-        let recipients = slice.recipients.len();
+        let recipients = slice.range.len();
         home.load.add(first, recipients);
         let command = Command::Slice(slice, key, Arc::clone(&home.load));
         match self.threads[first].commands.try_send(command) {

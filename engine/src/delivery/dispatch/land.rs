@@ -141,7 +141,7 @@ impl Thread {
             let Some(open) = self.slices.get_mut(slice) else {
                 continue;
             };
-            let unsent = open.next..open.slice.recipients.len();
+            let unsent = open.next..open.len();
             open.next = unsent.end;
             for recipient in unsent {
                 self.finish(route, (slice, recipient), outcome.clone());

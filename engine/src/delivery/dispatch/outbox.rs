@@ -48,11 +48,13 @@ impl Outbox {
         self.done.is_empty() && self.others.is_empty()
     }
 
+    /// Alerts and windows first: whoever reads an outcome then knows them already.
     fn next(&mut self) -> Option<DispatchEvent> {
-        if self.done.is_empty() {
-            return self.others.pop_front();
-        }
-        Some(DispatchEvent::Done(std::mem::take(&mut self.done)))
+        let other = self.others.pop_front();
+        other.or_else(|| match self.done.is_empty() {
+            true => None,
+            false => Some(DispatchEvent::Done(std::mem::take(&mut self.done))),
+        })
     }
 
     fn put_back(&mut self, event: DispatchEvent) {

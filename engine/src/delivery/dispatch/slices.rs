@@ -17,14 +17,19 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// A recipient of this slice.
+    /// A recipient of this slice, counted from its first.
     pub(super) fn recipient(&self, index: usize) -> Option<&Recipient> {
-        self.slice.recipients.get(index)
+        self.slice.recipients.get(self.slice.range.start + index)
     }
 
     /// Recipients that were not sent yet.
     pub(super) fn unsent(&self) -> usize {
-        self.slice.recipients.len() - self.next
+        self.len() - self.next
+    }
+
+    /// Its recipients.
+    pub(super) fn len(&self) -> usize {
+        self.slice.range.len()
     }
 }
 
@@ -43,7 +48,7 @@ impl Slices {
 
     /// Takes a slice with at least one recipient; its number.
     pub(super) fn insert(&mut self, slice: Slice, route: u32) -> u32 {
-        let count = slice.recipients.len();
+        let count = slice.range.len();
         let open = Open {
             slice,
             route,

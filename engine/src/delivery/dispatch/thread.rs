@@ -181,7 +181,7 @@ impl Thread {
     }
 
     fn accept(&mut self, slice: Slice, key: RouteKey, load: Arc<RouteLoad>, clock: Clock) {
-        if slice.recipients.is_empty() {
+        if slice.range.is_empty() {
             let (id, outcomes) = (slice.id, Vec::new());
             return self.outbox.done(SliceDone { id, outcomes });
         }
@@ -191,7 +191,7 @@ impl Thread {
         else {
             tracing::error!("the client certificate is not accepted for TLS");
             let outcome = unavailable("tls", Processed::No);
-            let (id, outcomes) = (slice.id, vec![outcome; slice.recipients.len()]);
+            let (id, outcomes) = (slice.id, vec![outcome; slice.range.len()]);
             return self.outbox.done(SliceDone { id, outcomes });
         };
         let lane = lane_index(slice.lane);
