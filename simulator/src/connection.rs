@@ -37,7 +37,7 @@ enum Ending {
 }
 
 /// What one batch adds to the counters.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     refused: u64,
     cancelled: u64,
@@ -320,6 +320,9 @@ impl Connection {
     /// connection.
     fn book(&mut self) -> io::Result<()> {
         let tally = std::mem::take(&mut self.tally);
+        if self.receipts.is_empty() && tally == Tally::default() {
+            return Ok(());
+        }
         self.world
             .book(&mut self.receipts, |stats| tally.add_to(stats))
             .inspect_err(|error| {

@@ -44,10 +44,9 @@ async fn one_stream_until_the_first_success() {
 }
 
 #[tokio::test]
-async fn ignoring_the_stream_limit_ends_the_connection() {
+async fn streams_above_a_limit_that_is_not_known_yet_are_refused() {
     let mut apns = scripted("[[rule]]\naction = { hang = true }").await;
     let config = support::tls(apns.simulator.ca_pem(), None);
-    // Before the limit is acknowledged the excess is refused, afterwards it is a violation.
     apns.client = Client::connect_as(&apns.simulator.apns_origin(), config, 50).await;
     let pushes = (0..50).map(|_| apns.push(&apns.good));
     let refused = join_all(pushes.map(|push| async {

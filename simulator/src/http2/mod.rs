@@ -276,25 +276,24 @@ impl Http2 {
             self.end(id, ends_stream, events);
             return Ok(());
         }
-        self.highest = id;
         if self.goaway_last.is_some() {
+            self.highest = id;
             return Ok(()); // above the last stream: never answered, the client was told so
         }
-        match self.limit.admit(self.streams.len()) {
-            Admission::Open => {}
-            Admission::Refuse => {
-                frame::rst_stream(&mut self.out, id, code::REFUSED_STREAM);
-                events.push(Event::Refused);
-                return Ok(());
-            }
-            Admission::Violation => {
-                let debug = "Maximum active streams violated";
-                return Err(Violation {
-                    code: code::PROTOCOL_ERROR,
-                    debug,
-                    streams: true,
-                });
-            }
+        let admission = self.limit.admit(self.streams.len());
+        if admission == Admission::Violation {
+            let debug = "Maximum active streams violated";
+            return Err(Violation {
+                code: code::PROTOCOL_ERROR,
+                debug,
+                streams: true,
+            });
+        }
+        self.highest = id;
+        if admission == Admission::Refuse {
+            frame::rst_stream(&mut self.out, id, code::REFUSED_STREAM);
+            events.push(Event::Refused);
+            return Ok(());
         }
         self.streams.insert(
             id,
