@@ -1,4 +1,4 @@
-//! How much of a tenant is queued and waiting, at most a second old, and whether more is taken.
+//! What is known of a tenant, at most a second old: whether it may send, by which providers, and how much of it is queued.
 //! It must not know what is submitted beyond its number of entries.
 
 use std::collections::HashMap;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use clarion_auth::TenantId;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::Error;
+use super::{Error, Refusal};
 use crate::broker::{Broker, QueueName};
-use crate::model::Millis;
-use crate::store::Store;
+use crate::model::{Lane, Millis, Platform};
+use crate::store::{CredentialKind, CredentialRecord, Store};
 
 /// A sample older than this, in milliseconds, is taken again.
 const SAMPLE_MILLIS_MAX: Millis = 1_000;
@@ -27,6 +27,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 struct Sample {
     taken_at: Millis,
     standing: Standing,
+    /// Where its pushes can go.
+    platforms: &'static [Platform],
     queued: u64,
     limit: u64,
     /// Entries taken since.
@@ -85,6 +87,26 @@ struct Depths {
     of: HashMap<QueueName, u64>,
 }
 
+/// The platforms of these credentials; Apple's for a tenant that has none yet.
+fn platforms(credentials: &[CredentialRecord]) -> &'static [Platform] {
+    let is_google = |record: &CredentialRecord| record.kind == CredentialKind::Fcm;
+    let google = credentials.iter().any(is_google);
+    let apple = credentials.iter().any(|record| !is_google(record));
+    match (apple, google) {
+        (true, true) => &[Platform::Ios, Platform::Android],
+        (false, true) => &[Platform::Android],
+        (_, false) => &[Platform::Ios],
+    }
+}
+
+/// What a request wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) entries: u64,
+    pub(super) now: Millis,
+}
+
 /// The caps, and what is known of each tenant.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -103,26 +125,35 @@ impl Backlog {
         }
     }
 
-    /// Takes `entries` more of `tenant`, or says why not.
+    /// Takes `wanted` more, or says why not. `check` is asked before, with the platforms that the tenant can reach.
     pub(super) async fn admit(
         &self,
         store: &dyn Store,
         broker: &dyn Broker,
-        tenant: &TenantId,
-        entries: u64,
-        now: Millis,
+        wanted: Wanted<'_>,
+        check: impl Fn(&[Platform]) -> Result<(), Refusal>,
     ) -> Result<(), Error> {
+        let Wanted {
+            tenant,
+            entries,
+            now,
+        } = wanted;
         let slot = self.slot(tenant, now);
-        if let Some(answer) = slot.judge(entries, now) {
+        if let Some(answer) = slot.judge(entries, now, &check) {
             return answer;
         }
         let _sampling = slot.sampling.lock().await;
-        if let Some(answer) = slot.judge(entries, now) {
+        if let Some(answer) = slot.judge(entries, now, &check) {
             return answer;
         }
-        let sample = self.sample(store, broker, tenant, &slot, now).await?;
+        let mut sample = self.sample(store, tenant, now).await?;
+        let messages = self.messages(broker, tenant, now).await?;
+        let ready = slot.lock().published.recipients_in(messages);
+        // Fed pages count in both, a few thousand recipients at most.
+        sample.queued = sample.queued.saturating_add(ready);
+        let answer = sample.judge(entries, &check);
         slot.lock().sample = Some(sample);
-        slot.judge(entries, now).unwrap_or(Ok(()))
+        answer
     }
 
     /// One message with `entries` was published for `tenant`.
@@ -140,12 +171,11 @@ impl Backlog {
         }
     }
 
+    /// What the store knows; what is ready in the queue is still missing.
     async fn sample(
         &self,
         store: &dyn Store,
-        broker: &dyn Broker,
         tenant: &TenantId,
-        slot: &Tenant,
         now: Millis,
     ) -> Result<Sample, Error> {
         let row = store.tenant(tenant).await?;
@@ -154,14 +184,11 @@ impl Backlog {
             Some(row) if row.suspended => Standing::Suspended,
             Some(_) => Standing::Good,
         };
-        let waiting = store.backlog(tenant).await?;
-        let messages = self.messages(broker, tenant, now).await?;
-        let ready = slot.lock().published.recipients_in(messages);
         Ok(Sample {
             taken_at: now,
             standing,
-            // Fed pages count in both, a few thousand recipients at most.
-            queued: waiting.saturating_add(ready),
+            platforms: platforms(&store.credentials(tenant).await?),
+            queued: store.backlog(tenant).await?,
             limit: row.and_then(|row| row.limits.backlog).unwrap_or(self.limit),
             since: 0,
         })
@@ -179,8 +206,7 @@ impl Backlog {
             depths.of = broker.depths().await?.into_iter().collect();
             depths.taken_at = Some(now);
         }
-        let lanes = [crate::model::Lane::Transactional, crate::model::Lane::Bulk];
-        let of = lanes.map(|lane| {
+        let of = [Lane::Transactional, Lane::Bulk].map(|lane| {
             let tenant = tenant.clone();
             depths.of.get(&QueueName { tenant, lane }).copied()
         });
@@ -208,13 +234,15 @@ impl Backlog {
 
 impl Tenant {
     /// The answer that a fresh sample gives; `None` when there is none.
-    fn judge(&self, entries: u64, now: Millis) -> Option<Result<(), Error>> {
+    fn judge(
+        &self,
+        entries: u64,
+        now: Millis,
+        check: impl Fn(&[Platform]) -> Result<(), Refusal>,
+    ) -> Option<Result<(), Error>> {
         let mut state = self.lock();
-        let sample = state
-            .sample
-            .as_mut()
-            .filter(|sample| is_fresh(sample.taken_at, now))?;
-        Some(sample.judge(entries))
+        let sample = state.sample.as_mut()?;
+        is_fresh(sample.taken_at, now).then(|| sample.judge(entries, check))
     }
 
     fn is_fresh(&self, now: Millis) -> bool {
@@ -230,11 +258,15 @@ impl Tenant {
 }
 
 impl Sample {
-    fn judge(&mut self, entries: u64) -> Result<(), Error> {
+    fn judge(
+        &mut self,
+        entries: u64,
+        check: impl Fn(&[Platform]) -> Result<(), Refusal>,
+    ) -> Result<(), Error> {
         match self.standing {
             Standing::Unknown => return Err(Error::UnknownTenant),
             Standing::Suspended => return Err(Error::Suspended),
-            Standing::Good => {}
+            Standing::Good => check(self.platforms)?,
         }
         let queued = self.queued.saturating_add(self.since);
         // A request is taken as long as there is room at all, so that a cap below one bulk still lets it through
@@ -264,6 +296,7 @@ mod tests {
         Sample {
             taken_at: 0,
             standing: Standing::Good,
+            platforms: &[],
             queued,
             limit,
             since: 0,
@@ -273,8 +306,8 @@ mod tests {
     #[test]
     fn what_was_taken_since_the_sample_counts() {
         let mut sample = sample(10, 100);
-        assert!(sample.judge(90).is_ok());
-        let refused = sample.judge(1).unwrap_err();
+        assert!(sample.judge(90, |_| Ok(())).is_ok());
+        let refused = sample.judge(1, |_| Ok(())).unwrap_err();
         assert!(matches!(
             refused,
             Error::BacklogFull {
@@ -289,8 +322,8 @@ mod tests {
     #[test]
     fn an_empty_backlog_takes_a_request_larger_than_the_cap_but_only_one() {
         let mut sample = sample(0, 5);
-        assert!(sample.judge(20).is_ok());
-        assert!(sample.judge(1).is_err());
+        assert!(sample.judge(20, |_| Ok(())).is_ok());
+        assert!(sample.judge(1, |_| Ok(())).is_err());
     }
 
     #[test]
@@ -303,8 +336,22 @@ mod tests {
                 standing,
                 ..sample(0, 100)
             };
-            assert!(sample.judge(1).unwrap_err().to_string().contains(word));
+            assert!(
+                sample
+                    .judge(1, |_| Ok(()))
+                    .unwrap_err()
+                    .to_string()
+                    .contains(word)
+            );
         }
+    }
+
+    #[test]
+    fn what_is_refused_for_its_content_takes_no_room() {
+        let mut sample = sample(0, 5);
+        let refused = |_: &[Platform]| Err(Refusal::field(["data"], "no"));
+        assert!(sample.judge(5, refused).is_err());
+        assert_eq!(sample.since, 0);
     }
 
     #[test]

@@ -7,8 +7,11 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::limits::{COLLAPSE_ID_MAX, USER_ID_MAX};
-use crate::model::{ApnsOverride, Notification, Options, PushType, WireError};
+use crate::model::{ApnsOverride, Notification, Options, Platform, PushType, WireError};
+use crate::provider::{self, EncodeError};
 
+/// Largest notification as it is queued, bytes: it travels with every job of its audience.
+const NOTIFICATION_BYTES_MAX: usize = 64 * 1024;
 /// Longest topic, thread id, category or target content id, in bytes.
 const NAME_MAX: usize = 256;
 /// Apple's headers that a raw override may set; the ids and the authorization are ours.
@@ -33,10 +36,12 @@ pub enum Refusal {
         /// What is wrong and what to do; never the value.
         problem: Cow<'static, str>,
     },
-    /// What would go to a provider is larger than it takes.
-    #[error("the {what} would have {len} bytes, at most {limit} are allowed: shorten the content")]
+    /// What would be queued, or go to a provider, is larger than it may be.
+    #[error(
+        "the {what} would have {len} bytes, at most {limit} are allowed: shorten the text or the data"
+    )]
     TooLarge {
-        /// Of which provider's what.
+        /// Whose what.
         what: &'static str,
         /// Its size, in bytes.
         len: usize,
@@ -58,18 +63,106 @@ impl Refusal {
     }
 }
 
-/// Checks everything about a notification that does not depend on its recipients.
+/// Checks everything about a notification that does not depend on its single recipients, for the platforms that it may
+/// go to.
 ///
 /// # Errors
 /// The first [`Refusal`] found.
-pub fn check_content(notification: &Notification) -> Result<(), Refusal> {
+pub fn check_content(notification: &Notification, platforms: &[Platform]) -> Result<(), Refusal> {
     let data = notification.content.data.as_ref();
     if data.is_some_and(|data| data.contains_key("aps")) {
-        let problem =
-            "\"aps\" is Apple's own member: use the fields of this API or options.apns.payload";
+        let problem = "is Apple's own member: use the fields of this API or options.apns.payload";
         return Err(Refusal::field(["data", "aps"], problem));
     }
-    check_options(&notification.options)
+    check_options(&notification.options)?;
+    check_size(notification)?;
+    let is_apples = notification
+        .options
+        .push_type
+        .is_some_and(|kind| !matches!(kind, PushType::Alert | PushType::Background));
+    let asked = platforms.iter().copied();
+    let asked: Vec<Platform> = asked
+        .filter(|platform| platform.is_apple() || !is_apples)
+        .collect();
+    provider::validate(notification, &asked)?;
+    Ok(())
+}
+
+fn check_size(notification: &Notification) -> Result<(), Refusal> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, notification)
+        .map_err(|error| Refusal::Unwritable(WireError::Notification(error)))?;
+    if count.0 > NOTIFICATION_BYTES_MAX {
+        return Err(Refusal::TooLarge {
+            what: "notification",
+            len: count.0,
+            limit: NOTIFICATION_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+impl From<EncodeError> for Refusal {
+    fn from(error: EncodeError) -> Self {
+        let owned = |path: &[&str]| {
+            path.iter()
+                .map(|name| Cow::Owned((*name).to_owned()))
+                .collect()
+        };
+        let (path, problem): (Vec<_>, Cow<'static, str>) = match error {
+            EncodeError::PayloadTooLarge {
+                provider,
+                bytes,
+                limit,
+            } => {
+                return Self::TooLarge {
+                    what: if provider == "FCM" {
+                        "FCM message"
+                    } else {
+                        "APNs payload"
+                    },
+                    len: bytes,
+                    limit,
+                };
+            }
+            EncodeError::ReservedKey { place, key } => {
+                let mut path = place_of(place);
+                path.push(Cow::Owned(key));
+                (path, "is reserved by the provider: use another name".into())
+            }
+            EncodeError::Header { name, problem } => (
+                owned(&["options", "apns", "headers", &name]),
+                problem.into(),
+            ),
+            EncodeError::Field { field, problem } => (place_of(&field), problem.into()),
+            EncodeError::TopicMissing => (
+                owned(&["options", "topic"]),
+                "is missing, and the tenant has no bundle id: give one of them".into(),
+            ),
+        };
+        Self::Field { path, problem }
+    }
+}
+
+/// A provider's name of a place in the names of the API.
+fn place_of(place: &str) -> Vec<Cow<'static, str>> {
+    let before: &[&str] = match place.split('.').next() {
+        Some("data" | "options") => &[],
+        Some("apns" | "fcm") => &["options"],
+        _ => &["options", "fcm", "message"],
+    };
+    let steps = before.iter().copied().chain(place.split('.'));
+    steps.map(|step| Cow::Owned(step.to_owned())).collect()
 }
 
 /// Checks a producer's id of a user.
@@ -213,8 +306,10 @@ mod tests {
     use super::*;
     use crate::model::{Content, Lane, NotificationId};
 
-    fn check(content: Value, options: Value) -> Result<(), Refusal> {
-        check_content(&Notification {
+    const BOTH: [Platform; 2] = [Platform::Ios, Platform::Android];
+
+    fn check_for(platforms: &[Platform], content: Value, options: Value) -> Result<(), Refusal> {
+        let notification = Notification {
             id: NotificationId(uuid::Uuid::nil()),
             tenant: "acme".parse().unwrap(),
             lane: Lane::Bulk,
@@ -222,7 +317,47 @@ mod tests {
             expires_at: 1,
             content: serde_json::from_value::<Content>(content).unwrap(),
             options: serde_json::from_value::<Options>(options).unwrap(),
-        })
+        };
+        check_content(&notification, platforms)
+    }
+
+    fn check(content: Value, options: Value) -> Result<(), Refusal> {
+        check_for(&BOTH, content, options)
+    }
+
+    #[test]
+    fn a_payload_over_a_providers_limit_names_it() {
+        let limit_of = |platforms: &[Platform], bytes: usize, options: Value| {
+            let content = json!({"data": {"k": "x".repeat(bytes)}});
+            match check_for(platforms, content, options) {
+                Ok(()) => None,
+                Err(Refusal::TooLarge { what, limit, .. }) => Some((what, limit)),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let voip = json!({"push_type": "voip"});
+        assert_eq!(limit_of(&BOTH, 3_900, json!({})), None);
+        assert_eq!(
+            limit_of(&BOTH, 4_200, json!({})),
+            Some(("APNs payload", 4_096))
+        );
+        assert_eq!(
+            limit_of(&BOTH[1..], 4_200, json!({})),
+            Some(("FCM message", 4_096))
+        );
+        assert_eq!(limit_of(&BOTH, 4_200, voip), None);
+        let whole = limit_of(&[], 70_000, json!({}));
+        assert_eq!(whole, Some(("notification", NOTIFICATION_BYTES_MAX)));
+    }
+
+    #[test]
+    fn a_key_that_google_reserves_is_refused_only_where_google_may_see_it() {
+        let content = json!({"data": {"from": "ada"}});
+        assert!(check_for(&BOTH[..1], content.clone(), json!({})).is_ok());
+        let refusal = check_for(&BOTH, content, json!({}))
+            .unwrap_err()
+            .to_string();
+        assert!(refusal.starts_with("data.from: "), "{refusal}");
     }
 
     #[test]

@@ -8,7 +8,9 @@
 
 mod backlog;
 mod check;
+mod credential;
 mod device_token;
+mod replay;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +25,16 @@ use crate::broker::{self, Broker, Publish, QueueName};
 use crate::limits::{JOB_ENTRIES_MAX, TTL_DEFAULT, TTL_MAX};
 use crate::model::{
     Audience, Content, Entry, Envelope, Job, Lane, Millis, Notification, NotificationId, Options,
-    encode_entries,
+    Platform, encode_entries,
 };
 use crate::store::{self, NotificationStatus, PageOfEntries, Store};
 
-use backlog::Backlog;
+pub use crate::provider::StoredCredential;
+use backlog::{Backlog, Wanted};
 pub use check::{Refusal, check_content, check_user_id};
+pub use credential::{CheckedCredential, CredentialRefusal, check_credential, credential_id};
 pub use device_token::{DeviceTokenError, check_device_token};
+pub use replay::Replayed;
 
 /// What a face hands in: already read and validated field by field.
 #[derive(Clone, Debug)]
@@ -191,19 +196,21 @@ impl Intake {
             content: submission.content,
             options: submission.options,
         };
-        check_content(&notification)?;
         if audience.is_empty() {
             return Err(Refusal::field(["user_ids"], "give at least one recipient").into());
         }
         let entries = audience.len() as u64;
+        let wanted = Wanted {
+            tenant: &notification.tenant,
+            entries,
+            now,
+        };
+        let named = audience.platforms();
+        let check = |reachable: &[Platform]| {
+            check_content(&notification, named.as_deref().unwrap_or(reachable))
+        };
         self.backlog
-            .admit(
-                &*self.store,
-                &*self.broker,
-                &notification.tenant,
-                entries,
-                now,
-            )
+            .admit(&*self.store, &*self.broker, wanted, check)
             .await?;
         if audience.len() <= JOB_ENTRIES_MAX {
             self.publish(notification, audience, recheck).await?;

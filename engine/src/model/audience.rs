@@ -215,6 +215,17 @@ impl Audience {
         self.len() == 0
     }
 
+    /// The platforms that it names: those of its device tokens; users may have any, which is `None`.
+    #[must_use]
+    pub fn platforms(&self) -> Option<Vec<Platform>> {
+        let Self::DeviceTokens(addresses) = self else {
+            return None;
+        };
+        let all = [Platform::Ios, Platform::Watchos, Platform::Android].into_iter();
+        let is_named = |platform: &Platform| addresses.iter().any(|to| to.platform == *platform);
+        Some(all.filter(is_named).collect())
+    }
+
     /// The entries with their ordinals.
     pub fn into_entries(self) -> Box<dyn Iterator<Item = Entry> + Send> {
         let ordinal = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);

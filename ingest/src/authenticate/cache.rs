@@ -1,0 +1,197 @@
+//! Known API keys for a second at a time, and when they were last used.
+//! It must not know what is presented: it answers with stored rows, which callers compare.
+//!
+//! Revocation: whoever deletes a key calls [`KeyCache::forget`] before it answers; a row that was being read meanwhile
+//! is not kept. Another process's deletion is seen when the lease of one second lapses, or at once when a notification
+//! channel calls the same function.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clarion_auth::{KeyId, TenantId};
+use clarion_engine::model::Millis;
+use clarion_engine::store::{self, ApiKeyRecord, Store};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::error::{ApiError, Chain};
+use crate::metrics;
+
+/// A row is believed for this long after it was read, milliseconds.
+const LEASE_MILLIS: Millis = 1_000;
+/// With the store down, a row is believed for this long after it was read, milliseconds.
+const OUTAGE_MILLIS_MAX: Millis = 5 * 60 * 1_000;
+/// Keys kept.
+const KEYS_MAX: usize = 65_536;
+/// Entries looked at to find one to give up.
+const EVICTION_SAMPLE: usize = 8;
+/// Uses are written to the store this often, milliseconds.
+const USED_FLUSH_MILLIS: Millis = 60 * 1_000;
+
+/// A cache of API keys, bounded; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct KeyCache(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn Store>,
+    keys: Mutex<HashMap<KeyId, Arc<Slot>>>,
+    /// Raised by every forgetting: a row read before it is not kept after it.
+    epoch: AtomicU64,
+    used: Mutex<Used>,
+    flushing: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Held while the row is read again, so that one request asks and the others wait.
+    reading: AsyncMutex<()>,
+    row: Mutex<(Arc<ApiKeyRecord>, Millis)>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    flushed_at: Millis,
+    at: HashMap<KeyId, Millis>,
+}
+
+impl KeyCache {
+    /// An empty cache in front of this store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self(Arc::new(Shared {
+            store,
+            keys: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            used: Mutex::default(),
+            flushing: AtomicBool::new(false),
+        }))
+    }
+
+    /// Drops a key, because it was deleted.
+    pub fn forget(&self, key_id: &KeyId) {
+        self.0.epoch.fetch_add(1, Ordering::SeqCst);
+        lock(&self.0.keys).remove(key_id);
+    }
+
+    /// Drops all keys of a tenant, because it was deleted.
+    pub fn forget_tenant(&self, tenant: &TenantId) {
+        self.0.epoch.fetch_add(1, Ordering::SeqCst);
+        lock(&self.0.keys).retain(|_, slot| &lock(&slot.row).0.tenant != tenant);
+    }
+
+    /// The key's row, at most a second old; up to five minutes old while the store is down.
+    pub(crate) async fn look_up(
+        &self,
+        key_id: &KeyId,
+        now: Millis,
+    ) -> Result<Option<Arc<ApiKeyRecord>>, ApiError> {
+        let slot = lock(&self.0.keys).get(key_id).cloned();
+        let Some(slot) = slot else {
+            return self.read(key_id, now).await.map_err(ApiError::from);
+        };
+        if let Some(row) = slot.younger_than(LEASE_MILLIS, now) {
+            return Ok(Some(row));
+        }
+        let _reading = slot.reading.lock().await;
+        if let Some(row) = slot.younger_than(LEASE_MILLIS, now) {
+            return Ok(Some(row));
+        }
+        match (
+            self.read(key_id, now).await,
+            slot.younger_than(OUTAGE_MILLIS_MAX, now),
+        ) {
+            (Err(store::Error::Unavailable(_)), Some(row)) if self.still_known(key_id, &slot) => {
+                metrics::served_from_stale_cache();
+                Ok(Some(row))
+            }
+            (answer, _) => Ok(answer?),
+        }
+    }
+
+    /// Notes that a key was used. Now and then the notes are written to the store, in the background.
+    pub(crate) fn used(&self, key_id: KeyId, now: Millis) {
+        let mut used = lock(&self.0.used);
+        if used.at.len() < KEYS_MAX || used.at.contains_key(&key_id) {
+            used.at.insert(key_id, now);
+        }
+        let is_due = now - used.flushed_at >= USED_FLUSH_MILLIS;
+        if is_due && !self.0.flushing.swap(true, Ordering::SeqCst) {
+            used.flushed_at = now;
+            let cache = self.clone();
+            tokio::spawn(async move {
+                cache.flush().await;
+                cache.0.flushing.store(false, Ordering::SeqCst);
+            });
+        }
+    }
+
+    /// Writes when keys were last used; called once more at the end of the process. What cannot be written is lost:
+    /// it is coarse information.
+    pub async fn flush(&self) {
+        let used = std::mem::take(&mut lock(&self.0.used).at);
+        let used: Vec<_> = used.into_iter().collect();
+        if used.is_empty() {
+            return;
+        }
+        if let Err(error) = self.0.store.touch_api_keys(&used).await {
+            tracing::warn!(error = %Chain(&error), "cannot note when API keys were last used");
+        }
+    }
+
+    async fn read(
+        &self,
+        key_id: &KeyId,
+        now: Millis,
+    ) -> Result<Option<Arc<ApiKeyRecord>>, store::Error> {
+        let epoch = self.0.epoch.load(Ordering::SeqCst);
+        let row = self.0.store.api_key(key_id).await?.map(Arc::new);
+        let mut keys = lock(&self.0.keys);
+        let Some(row) = row else {
+            keys.remove(key_id);
+            return Ok(None);
+        };
+        if self.0.epoch.load(Ordering::SeqCst) == epoch {
+            keep(&mut keys, Arc::clone(&row), now);
+        }
+        Ok(Some(row))
+    }
+
+    fn still_known(&self, key_id: &KeyId, slot: &Arc<Slot>) -> bool {
+        let keys = lock(&self.0.keys);
+        keys.get(key_id)
+            .is_some_and(|known| Arc::ptr_eq(known, slot))
+    }
+}
+
+fn keep(keys: &mut HashMap<KeyId, Arc<Slot>>, row: Arc<ApiKeyRecord>, now: Millis) {
+    if let Some(slot) = keys.get(&row.key_id) {
+        *lock(&slot.row) = (row, now);
+        return;
+    }
+    if keys.len() >= KEYS_MAX {
+        let sample = keys.iter().take(EVICTION_SAMPLE);
+        let oldest = sample.min_by_key(|(_, slot)| lock(&slot.row).1);
+        if let Some(key_id) = oldest.map(|(key_id, _)| *key_id) {
+            keys.remove(&key_id);
+        }
+    }
+    let slot = Slot {
+        reading: AsyncMutex::new(()),
+        row: Mutex::new((Arc::clone(&row), now)),
+    };
+    keys.insert(row.key_id, Arc::new(slot));
+}
+
+impl Slot {
+    fn younger_than(&self, age: Millis, now: Millis) -> Option<Arc<ApiKeyRecord>> {
+        let row = lock(&self.row);
+        (row.1..row.1 + age)
+            .contains(&now)
+            .then(|| Arc::clone(&row.0))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

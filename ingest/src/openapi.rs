@@ -1,0 +1,206 @@
+//! The API's description, generated from the handlers and the route table.
+//! It must not say anything that the router does not do; a test compares the two.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, header};
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Components, Server};
+use utoipa::{Modify, OpenApi};
+
+use crate::app::App;
+use crate::notify::{api_keys, credentials, devices, notifications, send, tenants};
+use crate::routes::{Line, Routes, VERSION_PREFIX};
+use crate::{health, notify, operate};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Clarion", description = "Push delivery to APNs and FCM."),
+    modifiers(&Credentials),
+    paths(
+        health::root, health::health, health::livez, health::readyz, document,
+        tenants::create, tenants::list, tenants::list_configs, tenants::read, tenants::patch, tenants::delete,
+        api_keys::create, api_keys::list, api_keys::delete,
+        credentials::list, credentials::put, credentials::delete,
+        devices::register, devices::register_bulk, devices::list, devices::unregister,
+        send::notify, send::notify_bulk, notifications::status, notifications::failures,
+    )
+)]
+struct Document;
+
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Components::new);
+        let key = ApiKey::Header(ApiKeyValue::new("X-API-Key"));
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(key));
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .bearer_format("JWT");
+        components.add_security_scheme("access_token", SecurityScheme::Http(bearer.build()));
+    }
+}
+
+/// The API's description as JSON text.
+#[must_use]
+pub fn openapi() -> String {
+    let mut document = Document::openapi();
+    let versioned = Server::new(VERSION_PREFIX);
+    document.servers = Some(vec![Server::new("/"), versioned]);
+    for line in public_routes(Routes::unmounted()).finish().1 {
+        complete(&mut document, &line);
+    }
+    text(&document)
+}
+
+/// The operator's listener's description as JSON text.
+#[must_use]
+pub fn operator_openapi() -> String {
+    let mut document = operate::Document::openapi();
+    Credentials.modify(&mut document);
+    for line in operate::routes(Routes::unmounted()).finish().1 {
+        complete(&mut document, &line);
+    }
+    text(&document)
+}
+
+/// All routes of the public listener.
+pub(crate) fn public_routes(routes: Routes) -> Routes {
+    let routes = routes
+        .public::<health::__path_root, _, _>(health::root)
+        .public::<health::__path_health, _, _>(health::health)
+        .public::<health::__path_livez, _, _>(health::livez)
+        .public::<health::__path_readyz, _, _>(health::readyz)
+        .public::<__path_document, _, _>(document);
+    notify::routes(routes)
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "health",
+    responses((status = 200, body = Object)))]
+async fn document(_: App) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], openapi()).into_response()
+}
+
+/// Names the operation of a line, and repeats it under the names of the other path generation.
+fn complete(document: &mut utoipa::openapi::OpenApi, line: &Line) {
+    let paths = &mut document.paths.paths;
+    let Some(item) = paths.get_mut(&*line.path) else {
+        return;
+    };
+    let Some(operation) = slot(item, &line.method) else {
+        return;
+    };
+    name(operation);
+    let named = operation.clone();
+    for (index, alias) in line.aliases.iter().enumerate() {
+        let mut operation = named.clone();
+        if let Some(id) = &mut operation.operation_id {
+            id.push_str(["_app", "_app_notify"].get(index).unwrap_or(&"_app_other"));
+        }
+        let item = paths.entry((*alias).to_owned()).or_default();
+        *slot(item, &line.method) = Some(operation);
+    }
+}
+
+/// Handlers of different nouns share verbs: the noun's tag makes the id unique.
+fn name(operation: &mut Operation) {
+    let tag = operation.tags.iter().flatten().next().cloned();
+    if let (Some(tag), Some(id)) = (tag, &mut operation.operation_id) {
+        *id = format!("{}_{id}", tag.replace(' ', "_"));
+    }
+}
+
+fn slot<'a>(item: &'a mut PathItem, method: &Method) -> &'a mut Option<Operation> {
+    match *method {
+        Method::POST => &mut item.post,
+        Method::PUT => &mut item.put,
+        Method::PATCH => &mut item.patch,
+        Method::DELETE => &mut item.delete,
+        _ => &mut item.get,
+    }
+}
+
+fn text(document: &utoipa::openapi::OpenApi) -> String {
+    // Strings and numbers: there is nothing that JSON could refuse.
+    document.to_pretty_json().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn documented(text: &str) -> BTreeSet<(String, String)> {
+        let document: Value = serde_json::from_str(text).unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        let methods = |(path, item): (&String, &Value)| {
+            let methods = item.as_object().unwrap().keys();
+            methods
+                .map(|method| (path.clone(), method.clone()))
+                .collect::<Vec<_>>()
+        };
+        paths.iter().flat_map(methods).collect()
+    }
+
+    fn routed(table: Vec<Line>) -> BTreeSet<(String, String)> {
+        let mut all = BTreeSet::new();
+        for line in table {
+            let method = line.method.as_str().to_lowercase();
+            let paths = std::iter::once(&*line.path).chain(line.aliases.iter().copied());
+            for path in paths {
+                assert!(
+                    all.insert((path.to_owned(), method.clone())),
+                    "{method} {path} twice"
+                );
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_route_is_documented_and_every_documented_path_is_routed() {
+        let (_, table) = public_routes(Routes::unmounted()).finish();
+        assert_eq!(documented(&openapi()), routed(table));
+        let (_, table) = operate::routes(Routes::unmounted()).finish();
+        assert_eq!(documented(&operator_openapi()), routed(table));
+    }
+
+    #[test]
+    fn only_health_and_documents_need_no_operation() {
+        let (_, mut table) = public_routes(Routes::unmounted()).finish();
+        table.extend(operate::routes(Routes::unmounted()).finish().1);
+        let open: BTreeSet<&str> = table
+            .iter()
+            .filter(|line| line.operation.is_none())
+            .map(|line| &*line.path)
+            .collect();
+        let expected = [
+            "/",
+            "/health",
+            "/livez",
+            "/metrics",
+            "/openapi.json",
+            "/readyz",
+        ];
+        assert_eq!(open, BTreeSet::from(expected));
+    }
+
+    #[test]
+    fn operation_ids_are_unique() {
+        let document: Value = serde_json::from_str(&openapi()).unwrap();
+        let mut seen = BTreeSet::new();
+        for item in document["paths"].as_object().unwrap().values() {
+            for operation in item.as_object().unwrap().values() {
+                let id = operation["operationId"].as_str().unwrap().to_owned();
+                assert!(seen.insert(id.clone()), "{id} twice");
+            }
+        }
+    }
+}
