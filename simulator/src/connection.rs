@@ -34,6 +34,8 @@ enum Ending {
     Close,
     /// Close at once.
     Cut,
+    /// Stay open, silent and deaf, until cut.
+    Frozen,
 }
 
 /// What one batch adds to the counters.
@@ -109,8 +111,13 @@ impl Connection {
         let mut input = BytesMut::with_capacity(READ_OCTETS);
         let mut events = Vec::new();
         loop {
-            if self.ending == Some(Ending::Cut) {
-                return Ok(());
+            match self.ending {
+                Some(Ending::Cut) => return Ok(()),
+                Some(Ending::Frozen) => {
+                    until_cut(commands).await;
+                    return Ok(());
+                }
+                Some(Ending::Close) | None => {}
             }
             if !self.http2.out.is_empty() {
                 io.write_all(&self.http2.out).await?;
@@ -223,6 +230,8 @@ impl Connection {
             self.tally.hangs += 1;
         } else if action.cut {
             self.cut();
+        } else if action.freeze {
+            self.freeze();
         } else {
             return false;
         }
@@ -241,6 +250,9 @@ impl Connection {
         } else if action.cut {
             self.record(stream, verdict, Fate::Cut);
             self.cut();
+        } else if action.freeze {
+            self.record(stream, verdict, Fate::Hang);
+            self.freeze();
         } else if decision.delay_ms() > 0 {
             let answer = self.record(stream, verdict, Fate::Answer);
             let delay = Duration::from_millis(decision.delay_ms());
@@ -294,6 +306,11 @@ impl Connection {
         self.ending = Some(Ending::Cut);
     }
 
+    fn freeze(&mut self) {
+        self.tally.hangs += 1;
+        self.ending = Some(Ending::Frozen);
+    }
+
     fn goaway(&mut self, last: u32, goaway: &Goaway) {
         self.tally.goaways += 1;
         self.http2.goaway(last, goaway.number(), &goaway.debug());
@@ -305,6 +322,7 @@ impl Connection {
     fn obey(&mut self, command: Result<Command, broadcast::error::RecvError>) {
         match command {
             Ok(Command::Cut) => self.cut(),
+            Ok(Command::Freeze) => self.freeze(),
             Ok(Command::Goaway(goaway)) => self.goaway(self.http2.highest(), &goaway),
             Ok(Command::StreamLimit(limit)) => {
                 self.held_limit = None;
@@ -344,6 +362,14 @@ impl Connection {
             self.http2.answer(stream, answer);
         }
     }
+}
+
+/// Waits for the command that cuts everything, or for the simulator's end.
+async fn until_cut(mut commands: broadcast::Receiver<Command>) {
+    while !matches!(
+        commands.recv().await,
+        Ok(Command::Cut) | Err(broadcast::error::RecvError::Closed)
+    ) {}
 }
 
 /// Closes the own side, then takes in what the client still says: closing with unread octets would reset

@@ -4,9 +4,9 @@
 //! | request | does | |---|---| | `GET /` | where APNs, FCM and the token endpoint are | | `GET /ca.pem` |
 //! the certificate authority to trust | | `GET /rules`, `PUT /rules` | the rules; put as TOML, or as JSON
 //! with `content-type: application/json` | | `GET /stats`, `POST /reset` | the counters | | `GET
-//! /received?after=SEQ&limit=N` | receipts still in memory | | `POST /connections` | `"cut"`, `{"goaway":
-//! {…}}` or `{"stream_limit": N}`, for every open connection | | `PUT /clock` | `{"offset_ms": N}`: moves
-//! the providers' clock | | `PUT /credentials/apns` | `{"team_id", "key_id", "pem"}` | | `DELETE
+//! /received?after=SEQ&limit=N` | receipts still in memory | | `POST /connections` | `"cut"`, `"freeze"`,
+//! `{"goaway": {…}}` or `{"stream_limit": N}`, for every open connection | | `PUT /clock` | `{"offset_ms":
+//! N}`: moves the providers' clock | | `PUT /credentials/apns` | `{"team_id", "key_id", "pem"}` | | `DELETE
 //! /credentials/apns/{team_id}/{key_id}` | revokes a key | | `PUT /credentials/fcm` | a service account's
 //! JSON | | `DELETE /credentials/fcm/{client_email}` | revokes an account |
 

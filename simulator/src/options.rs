@@ -26,7 +26,7 @@ pub struct Options {
     pub rules_path: Option<PathBuf>,
     /// Where to append the receive log; none keeps no file.
     pub log_path: Option<PathBuf>,
-    /// Synchronise the receive log with the disk before each batch of answers.
+    /// Synchronise the receive log with the disk before each batch of answers. The thread waits for the disk.
     pub log_fsync: bool,
     /// How many receipts are kept in memory for [`crate::Simulator::received`].
     pub receipts_kept: usize,

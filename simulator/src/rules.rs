@@ -101,9 +101,9 @@ pub struct Match {
 }
 
 /// What a rule does. A status or reason replaces an answer of success; a request the provider refuses
-/// anyway keeps its refusal. With `rst`, `hang` or `cut` the request is not processed (and not logged)
-/// unless `accept` is set: then it is processed and logged, and only the answer is missing, which is the
-/// ambiguous case.
+/// anyway keeps its refusal. With `rst`, `hang`, `cut` or `freeze` the request is not processed (and not
+/// logged) unless `accept` is set: then it is processed and logged, and only the answer is missing, which
+/// is the ambiguous case.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Action {
@@ -136,7 +136,9 @@ pub struct Action {
     pub hang: bool,
     /// Close the connection at once, with everything on it.
     pub cut: bool,
-    /// With `rst`, `hang` or `cut`: process and log the request first.
+    /// Keep the connection open and from now on neither read from it nor write to it.
+    pub freeze: bool,
+    /// With `rst`, `hang`, `cut` or `freeze`: process and log the request first.
     pub accept: bool,
     /// End the connection with GOAWAY.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -246,8 +248,9 @@ impl Rule {
         if let Some(goaway) = &then.goaway {
             goaway.check()?;
         }
-        if usize::from(then.rst.is_some()) + usize::from(then.hang) + usize::from(then.cut) > 1 {
-            return Err("rst, hang and cut exclude each other");
+        let ends = [then.rst.is_some(), then.hang, then.cut, then.freeze];
+        if ends.into_iter().filter(|end| *end).count() > 1 {
+            return Err("rst, hang, cut and freeze exclude each other");
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ const COMMANDS_MAX: usize = 64;
 pub enum Command {
     /// Close it without a word.
     Cut,
+    /// Keep it open and neither read from it nor write to it any more, as a peer behind a dead link.
+    Freeze,
     /// End it with GOAWAY; everything received so far is still processed, and answered unless `close` is set.
     Goaway(Goaway),
     /// Announce another SETTINGS_MAX_CONCURRENT_STREAMS.

@@ -213,6 +213,27 @@ async fn a_cut_connection_leaves_its_requests_unanswered() {
 }
 
 #[tokio::test]
+async fn a_frozen_connection_stays_open_and_silent() {
+    let apns = scripted("[[rule]]\nmatch.nth = 2\naction = { freeze = true, accept = true }").await;
+    warm(&apns).await;
+    let waiting = apns.push(&apns.good);
+    let mut waiting = std::pin::pin!(waiting);
+    tokio::select! {
+        outcome = &mut waiting => panic!("an answer from a frozen connection: {outcome:?}"),
+        stats = in_time(apns.simulator.wait_received(2)) => assert_eq!(stats.connections_open, 1),
+    }
+    let later = tokio::time::timeout(Duration::from_millis(50), apns.push(&apns.good)).await;
+    assert!(later.is_err(), "{later:?}");
+    let stats = apns.simulator.stats();
+    assert_eq!(
+        (stats.processed, stats.connections_open, stats.hangs),
+        (2, 1, 1)
+    );
+    assert_eq!(apns.simulator.command(Command::Cut).unwrap(), 1);
+    assert!(in_time(waiting).await.unwrap_err().is_io());
+}
+
+#[tokio::test]
 async fn everything_open_can_be_cut_at_once() {
     let apns = Apns::start(Options::default()).await;
     let other = Client::connect(&apns.simulator.apns_origin(), apns.simulator.ca_pem()).await;
