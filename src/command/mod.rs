@@ -14,6 +14,7 @@ mod healthcheck;
 #[cfg(test)]
 mod http_tests;
 mod migrate;
+mod openapi;
 mod options;
 mod pages;
 mod profile;
@@ -64,6 +65,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Ask a server whether it is ready (for containers and scripts)
     Healthcheck(healthcheck::Healthcheck),
+    /// Print the API's description (OpenAPI)
+    Openapi(openapi::OpenApi),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -84,6 +87,7 @@ impl Cli {
             Command::Migrate(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Token(command) => command.run(terminal, now),
             Command::Config(command) => command.run(terminal),
+            Command::Openapi(command) => command.run(terminal),
             Command::Completions(command) => command.run(terminal),
         }
     }

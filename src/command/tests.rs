@@ -64,6 +64,8 @@ fn the_lines_of_the_documents_parse() {
         "simulate --sink --latency 50ms",
         "migrate --data-dir d",
         "healthcheck --url http://127.0.0.1:1",
+        "openapi",
+        "openapi --operator",
         "completions bash",
     ] {
         assert!(
