@@ -9,6 +9,8 @@ mod merge;
 mod refusals;
 mod route;
 mod stored;
+#[cfg(test)]
+mod test_keys;
 mod verdict;
 
 use http::HeaderValue;

@@ -84,11 +84,12 @@ pub(super) fn encode(
     })
 }
 
-/// Apple: 10 with a background push is an error.
+/// Apple: 10 with a background push is an error, so that the most that can be asked for is 5.
 fn priority(kind: PushType, asked: Option<Priority>) -> &'static str {
     match (asked, kind) {
         (Some(Priority::Low), _) => "1",
-        (Some(Priority::Normal), _) | (_, PushType::Background) => "5",
+        (Some(Priority::Normal), _) => "5",
+        (Some(Priority::High) | None, PushType::Background) => "5",
         (Some(Priority::High) | None, _) => "10",
     }
 }
@@ -141,7 +142,9 @@ fn check(map: &HeaderMap, kind: PushType) -> Result<(), EncodeError> {
 }
 
 fn value(name: &HeaderName, text: &str) -> Result<HeaderValue, EncodeError> {
-    HeaderValue::from_str(text).map_err(|_| EncodeError::Header {
+    let visible = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let value = HeaderValue::from_str(text).ok().filter(|_| visible);
+    value.ok_or_else(|| EncodeError::Header {
         name: name.as_str().to_owned(),
         problem: "must be visible ASCII",
     })

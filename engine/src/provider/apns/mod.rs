@@ -141,3 +141,6 @@ fn device_uri(stamp: &Stamp<'_>) -> Result<Uri, BadDeviceToken> {
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).map_err(|_| BadDeviceToken)
 }
+
+#[cfg(test)]
+mod tests;

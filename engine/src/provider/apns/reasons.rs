@@ -259,3 +259,6 @@ fn printable(said: &str) -> String {
     let visible = |c: &char| c.is_ascii_graphic() || *c == ' ';
     said.chars().filter(visible).take(REASON_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -286,3 +286,6 @@ impl fmt::Debug for AccessTokens {
         f.debug_struct("AccessTokens").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

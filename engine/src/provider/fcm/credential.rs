@@ -285,3 +285,6 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
     out.copy_from_slice(context.finish().as_ref());
     out
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,3 +228,6 @@ fn unknown(response: &Response) -> Outcome {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

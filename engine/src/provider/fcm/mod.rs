@@ -115,3 +115,6 @@ fn absolute(authority: http::uri::Authority, path: PathAndQuery) -> Uri {
     )]
     Uri::from_parts(parts).expect("complete URI")
 }
+
+#[cfg(test)]
+mod tests;
