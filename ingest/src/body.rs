@@ -62,7 +62,8 @@ pub(crate) async fn read(
 
 async fn collect(body: Body, declared: Option<usize>, limit: usize) -> Result<Bytes, ApiError> {
     let mut stream = body.into_data_stream();
-    let mut bytes = BytesMut::with_capacity(declared.unwrap_or(0));
+    // Room for all at once: growing would hold two copies for a while, and untouched pages cost nothing.
+    let mut bytes = BytesMut::with_capacity(declared.unwrap_or(limit));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| ApiError::new(Kind::BadValue, "the body broke off"))?;
         if bytes.len() + chunk.len() > limit {

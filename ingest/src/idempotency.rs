@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use clarion_engine::model::NotificationId;
+use clarion_engine::model::{Millis, NotificationId};
 use clarion_engine::store::{Begun, StoredAnswer};
 use http::{HeaderMap, HeaderName};
 
@@ -18,6 +18,8 @@ pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const KEY_MAX: usize = 255;
 /// When a caller whose first request is still running should ask again.
 const RUNNING_RETRY: Duration = Duration::from_secs(1);
+/// A request older than this, milliseconds, does not free its key: a repetition may have taken it over (after 30 s).
+const FORGET_MILLIS_MAX: Millis = 20_000;
 /// The only status that is kept: refusals are forgotten.
 const KEPT_STATUS: u16 = 200;
 
@@ -94,6 +96,9 @@ impl Key {
 
     /// Frees the key of a request that was refused before anything was stored.
     pub(crate) async fn forget(self, call: &TenantCall) {
+        if (call.app.now)().saturating_sub(call.now) > FORGET_MILLIS_MAX {
+            return;
+        }
         if let Err(error) = call.app.store.forget(&call.tenant, &self.0).await {
             tracing::warn!(error = %Chain(&error), "cannot free the key of a refused request");
         }

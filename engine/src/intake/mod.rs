@@ -181,25 +181,55 @@ impl Intake {
     /// # Errors
     /// See [`Error`]; [`Error::nothing_stored`] tells whether the same id must be used for another try.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, Error> {
+        let (now, recheck) = (submission.now, submission.recheck);
+        let (notification, audience) = self.notification(submission)?;
+        let (id, entries) = (notification.id, audience.len() as u64);
+        self.admit(&notification, &audience, entries, now).await?;
+        if audience.len() <= JOB_ENTRIES_MAX {
+            self.publish(notification, audience, recheck).await?;
+        } else {
+            self.store_pages(&notification, audience, recheck).await?;
+        }
+        Ok(Receipt { id, entries })
+    }
+
+    /// Says whether a notification would be accepted, and accepts nothing.
+    ///
+    /// # Errors
+    /// As [`Intake::submit`].
+    pub async fn check(&self, submission: Submission) -> Result<(), Error> {
+        let now = submission.now;
+        let (notification, audience) = self.notification(submission)?;
+        self.admit(&notification, &audience, 0, now).await
+    }
+
+    fn notification(&self, submission: Submission) -> Result<(Notification, Audience), Error> {
         let id = match submission.id {
             Some(id) => id,
             None => self.mint(&submission.tenant, submission.now)?,
         };
-        let (audience, recheck, now) = (submission.audience, submission.recheck, submission.now);
-        let expires_at = expires_at(submission.expiry, id.minted_at(), now)?;
+        if submission.audience.is_empty() {
+            return Err(Refusal::field(["user_ids"], "give at least one recipient").into());
+        }
         let notification = Notification {
             id,
             tenant: submission.tenant,
             lane: submission.lane,
             created_at: id.minted_at(),
-            expires_at,
+            expires_at: expires_at(submission.expiry, id.minted_at(), submission.now)?,
             content: submission.content,
             options: submission.options,
         };
-        if audience.is_empty() {
-            return Err(Refusal::field(["user_ids"], "give at least one recipient").into());
-        }
-        let entries = audience.len() as u64;
+        Ok((notification, submission.audience))
+    }
+
+    async fn admit(
+        &self,
+        notification: &Notification,
+        audience: &Audience,
+        entries: u64,
+        now: Millis,
+    ) -> Result<(), Error> {
         let wanted = Wanted {
             tenant: &notification.tenant,
             entries,
@@ -207,17 +237,11 @@ impl Intake {
         };
         let named = audience.platforms();
         let check = |reachable: &[Platform]| {
-            check_content(&notification, named.as_deref().unwrap_or(reachable))
+            check_content(notification, named.as_deref().unwrap_or(reachable))
         };
         self.backlog
             .admit(&*self.store, &*self.broker, wanted, check)
-            .await?;
-        if audience.len() <= JOB_ENTRIES_MAX {
-            self.publish(notification, audience, recheck).await?;
-        } else {
-            self.store_pages(&notification, audience, recheck).await?;
-        }
-        Ok(Receipt { id, entries })
+            .await
     }
 
     async fn publish(

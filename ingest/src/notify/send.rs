@@ -109,6 +109,23 @@ struct Request {
     is_bulk: bool,
 }
 
+impl Request {
+    fn into_submission(self, call: &TenantCall, id: NotificationId, recheck: bool) -> Submission {
+        let usual = Expiry::After(call.app.config.ttl_default);
+        Submission {
+            tenant: call.tenant.clone(),
+            content: self.message.content,
+            options: self.message.options,
+            lane: self.lane,
+            audience: self.audience,
+            expiry: self.message.expiry.unwrap_or(usual),
+            id: Some(id),
+            recheck,
+            now: call.now,
+        }
+    }
+}
+
 /// A request that was not accepted.
 struct NotSent {
     error: ApiError,
@@ -246,38 +263,27 @@ async fn send(
     id: NotificationId,
     recheck: bool,
 ) -> Result<Sent, NotSent> {
-    let Request {
-        audience,
-        message,
-        lane,
-        is_bulk,
-    } = request;
-    if let (Audience::Users(users), false, false) = (&audience, is_bulk, recheck)
-        && call.app.config.check_devices
-        && let [user_id] = users.as_slice()
-    {
-        let asked = call.app.presence.has_device(&call.tenant, user_id).await;
+    let is_bulk = request.is_bulk;
+    let asked = match &request.audience {
+        Audience::Users(users) if !is_bulk && !recheck && call.app.config.check_devices => {
+            users.first().cloned()
+        }
+        _ => None,
+    };
+    let lane = request.lane;
+    let submission = request.into_submission(call, id, recheck);
+    if let Some(user_id) = asked {
+        let found = call.app.presence.has_device(&call.tenant, &user_id).await;
         let failed = |error| NotSent {
             error,
             nothing_stored: true,
         };
-        if !asked.map_err(failed)? {
+        if !found.map_err(failed)? {
+            // What would be refused is refused, whether or not there is a device.
+            call.app.intake.check(submission).await?;
             return Ok(Sent::NoDevice);
         }
     }
-    let submission = Submission {
-        tenant: call.tenant.clone(),
-        content: message.content,
-        options: message.options,
-        lane,
-        audience,
-        expiry: message
-            .expiry
-            .unwrap_or(Expiry::After(call.app.config.ttl_default)),
-        id: Some(id),
-        recheck,
-        now: call.now,
-    };
     let receipt = call.app.intake.submit(submission).await?;
     metrics::accepted(lane.as_str(), receipt.entries);
     let entries = receipt.entries;

@@ -215,7 +215,12 @@ impl Worker {
             .filter(|entry| !settled.contains(&entry.key()))
             .cloned()
             .collect();
-        let body = Envelope::encode(std::slice::from_ref(&state.job)).unwrap_or_default();
+        // Only what is left: a replay must not send again what has its final state.
+        let job = Job {
+            entries: left.clone(),
+            ..state.job.clone()
+        };
+        let body = Envelope::encode(&[job]).unwrap_or_default();
         state.dead = Some(NewDead {
             tenant,
             origin: DeadOrigin::Internal,

@@ -1,0 +1,15 @@
+//! The Notify API, driven through the real router over the real embedded store and queue.
+//! It must not know how the router is built inside.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod accounts;
+mod bad_input;
+mod credentials;
+mod devices;
+mod house;
+mod idempotency;
+mod operate;
+mod send;
+mod serving;
+mod source_document;
+mod status_table;
