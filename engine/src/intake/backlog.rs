@@ -8,7 +8,7 @@ use std::time::Duration;
 use clarion_auth::TenantId;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{Error, Refusal};
+use super::Error;
 use crate::broker::{Broker, QueueName};
 use crate::model::{Lane, Millis, Platform};
 use crate::store::{CredentialKind, CredentialRecord, Store};
@@ -99,14 +99,6 @@ fn platforms(credentials: &[CredentialRecord]) -> &'static [Platform] {
     }
 }
 
-/// What a request wants.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted<'a> {
-    pub(super) tenant: &'a TenantId,
-    pub(super) entries: u64,
-    pub(super) now: Millis,
-}
-
 /// The caps, and what is known of each tenant.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -125,35 +117,31 @@ impl Backlog {
         }
     }
 
-    /// Takes `wanted` more, or says why not. `check` is asked before, with the platforms that the tenant can reach.
-    pub(super) async fn admit(
+    /// What is known of a tenant that may send.
+    pub(super) async fn look(
         &self,
         store: &dyn Store,
         broker: &dyn Broker,
-        wanted: Wanted<'_>,
-        check: impl Fn(&[Platform]) -> Result<(), Refusal>,
-    ) -> Result<(), Error> {
-        let Wanted {
-            tenant,
-            entries,
-            now,
-        } = wanted;
+        tenant: &TenantId,
+        now: Millis,
+    ) -> Result<Look, Error> {
         let slot = self.slot(tenant, now);
-        if let Some(answer) = slot.judge(entries, now, &check) {
-            return answer;
+        if let Some(look) = slot.look(now) {
+            return look;
         }
         let _sampling = slot.sampling.lock().await;
-        if let Some(answer) = slot.judge(entries, now, &check) {
-            return answer;
+        if let Some(look) = slot.look(now) {
+            return look;
         }
         let mut sample = self.sample(store, tenant, now).await?;
         let messages = self.messages(broker, tenant, now).await?;
-        let ready = slot.lock().published.recipients_in(messages);
+        let mut state = slot.lock();
         // Fed pages count in both, a few thousand recipients at most.
+        let ready = state.published.recipients_in(messages);
         sample.queued = sample.queued.saturating_add(ready);
-        let answer = sample.judge(entries, &check);
-        slot.lock().sample = Some(sample);
-        answer
+        state.sample = Some(sample);
+        drop(state);
+        sample.look(&slot)
     }
 
     /// One message with `entries` was published for `tenant`.
@@ -232,17 +220,31 @@ impl Backlog {
     }
 }
 
+/// A tenant that may send, as it was found.
+#[derive(Debug)]
+pub(super) struct Look {
+    slot: Arc<Tenant>,
+    /// Where its pushes can go.
+    pub(super) platforms: &'static [Platform],
+}
+
+impl Look {
+    /// Takes `entries` more, or says why not.
+    pub(super) fn take(&self, entries: u64) -> Result<(), Error> {
+        let mut state = self.slot.lock();
+        // Forgotten meanwhile: the next request looks again.
+        state
+            .sample
+            .as_mut()
+            .map_or(Ok(()), |sample| sample.take(entries))
+    }
+}
+
 impl Tenant {
-    /// The answer that a fresh sample gives; `None` when there is none.
-    fn judge(
-        &self,
-        entries: u64,
-        now: Millis,
-        check: impl Fn(&[Platform]) -> Result<(), Refusal>,
-    ) -> Option<Result<(), Error>> {
-        let mut state = self.lock();
-        let sample = state.sample.as_mut()?;
-        is_fresh(sample.taken_at, now).then(|| sample.judge(entries, check))
+    /// What a fresh sample says; `None` when there is none.
+    fn look(self: &Arc<Self>, now: Millis) -> Option<Result<Look, Error>> {
+        let sample = self.lock().sample?;
+        is_fresh(sample.taken_at, now).then(|| sample.look(self))
     }
 
     fn is_fresh(&self, now: Millis) -> bool {
@@ -258,16 +260,18 @@ impl Tenant {
 }
 
 impl Sample {
-    fn judge(
-        &mut self,
-        entries: u64,
-        check: impl Fn(&[Platform]) -> Result<(), Refusal>,
-    ) -> Result<(), Error> {
+    fn look(&self, slot: &Arc<Tenant>) -> Result<Look, Error> {
         match self.standing {
-            Standing::Unknown => return Err(Error::UnknownTenant),
-            Standing::Suspended => return Err(Error::Suspended),
-            Standing::Good => check(self.platforms)?,
+            Standing::Unknown => Err(Error::UnknownTenant),
+            Standing::Suspended => Err(Error::Suspended),
+            Standing::Good => Ok(Look {
+                slot: Arc::clone(slot),
+                platforms: self.platforms,
+            }),
         }
+    }
+
+    fn take(&mut self, entries: u64) -> Result<(), Error> {
         let queued = self.queued.saturating_add(self.since);
         // A request is taken as long as there is room at all, so that a cap below one bulk still lets it through
         // once the backlog is empty.
@@ -306,8 +310,8 @@ mod tests {
     #[test]
     fn what_was_taken_since_the_sample_counts() {
         let mut sample = sample(10, 100);
-        assert!(sample.judge(90, |_| Ok(())).is_ok());
-        let refused = sample.judge(1, |_| Ok(())).unwrap_err();
+        assert!(sample.take(90).is_ok());
+        let refused = sample.take(1).unwrap_err();
         assert!(matches!(
             refused,
             Error::BacklogFull {
@@ -322,8 +326,8 @@ mod tests {
     #[test]
     fn an_empty_backlog_takes_a_request_larger_than_the_cap_but_only_one() {
         let mut sample = sample(0, 5);
-        assert!(sample.judge(20, |_| Ok(())).is_ok());
-        assert!(sample.judge(1, |_| Ok(())).is_err());
+        assert!(sample.take(20).is_ok());
+        assert!(sample.take(1).is_err());
     }
 
     #[test]
@@ -332,26 +336,13 @@ mod tests {
             (Standing::Unknown, "exist"),
             (Standing::Suspended, "suspended"),
         ] {
-            let mut sample = Sample {
+            let sample = Sample {
                 standing,
                 ..sample(0, 100)
             };
-            assert!(
-                sample
-                    .judge(1, |_| Ok(()))
-                    .unwrap_err()
-                    .to_string()
-                    .contains(word)
-            );
+            let refused = sample.look(&Arc::default()).unwrap_err();
+            assert!(refused.to_string().contains(word));
         }
-    }
-
-    #[test]
-    fn what_is_refused_for_its_content_takes_no_room() {
-        let mut sample = sample(0, 5);
-        let refused = |_: &[Platform]| Err(Refusal::field(["data"], "no"));
-        assert!(sample.judge(5, refused).is_err());
-        assert_eq!(sample.since, 0);
     }
 
     #[test]

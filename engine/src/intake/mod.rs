@@ -25,12 +25,12 @@ use crate::broker::{self, Broker, Publish, QueueName};
 use crate::limits::{JOB_ENTRIES_MAX, TTL_DEFAULT, TTL_MAX};
 use crate::model::{
     Audience, Content, Entry, Envelope, Job, Lane, Millis, Notification, NotificationId, Options,
-    Platform, encode_entries,
+    encode_entries,
 };
 use crate::store::{self, NotificationStatus, PageOfEntries, Store};
 
 pub use crate::provider::StoredCredential;
-use backlog::{Backlog, Wanted};
+use backlog::Backlog;
 pub use check::{Refusal, check_content, check_user_id};
 pub use credential::{CheckedCredential, CredentialRefusal, check_credential, credential_id};
 pub use device_token::{DeviceTokenError, check_device_token};
@@ -230,18 +230,14 @@ impl Intake {
         entries: u64,
         now: Millis,
     ) -> Result<(), Error> {
-        let wanted = Wanted {
-            tenant: &notification.tenant,
-            entries,
-            now,
-        };
+        let tenant = &notification.tenant;
+        let look = self
+            .backlog
+            .look(&*self.store, &*self.broker, tenant, now)
+            .await?;
         let named = audience.platforms();
-        let check = |reachable: &[Platform]| {
-            check_content(notification, named.as_deref().unwrap_or(reachable))
-        };
-        self.backlog
-            .admit(&*self.store, &*self.broker, wanted, check)
-            .await
+        check_content(notification, named.as_deref().unwrap_or(look.platforms))?;
+        look.take(entries)
     }
 
     async fn publish(

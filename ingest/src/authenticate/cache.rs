@@ -47,6 +47,8 @@ struct Slot {
     /// Held while the row is read again, so that one request asks and the others wait.
     reading: AsyncMutex<()>,
     row: Mutex<(Arc<ApiKeyRecord>, Millis)>,
+    /// When the store could last not be asked about it: others need not wait for the same failure.
+    failed_at: Mutex<Option<Millis>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,11 +92,11 @@ impl KeyCache {
         let Some(slot) = slot else {
             return self.read(key_id, now).await.map_err(ApiError::from);
         };
-        if let Some(row) = slot.younger_than(LEASE_MILLIS, now) {
+        if let Some(row) = slot.younger_than(slot.patience(now), now) {
             return Ok(Some(row));
         }
         let _reading = slot.reading.lock().await;
-        if let Some(row) = slot.younger_than(LEASE_MILLIS, now) {
+        if let Some(row) = slot.younger_than(slot.patience(now), now) {
             return Ok(Some(row));
         }
         match (
@@ -102,6 +104,7 @@ impl KeyCache {
             slot.younger_than(OUTAGE_MILLIS_MAX, now),
         ) {
             (Err(store::Error::Unavailable(_)), Some(row)) if self.still_known(key_id, &slot) => {
+                *lock(&slot.failed_at) = Some(now);
                 metrics::served_from_stale_cache();
                 Ok(Some(row))
             }
@@ -179,11 +182,23 @@ fn keep(keys: &mut HashMap<KeyId, Arc<Slot>>, row: Arc<ApiKeyRecord>, now: Milli
     let slot = Slot {
         reading: AsyncMutex::new(()),
         row: Mutex::new((Arc::clone(&row), now)),
+        failed_at: Mutex::new(None),
     };
     keys.insert(row.key_id, Arc::new(slot));
 }
 
 impl Slot {
+    /// How old a row is believed: longer for a second after the store could not be asked.
+    fn patience(&self, now: Millis) -> Millis {
+        let failed_at = *lock(&self.failed_at);
+        let just_failed = failed_at.is_some_and(|at| (at..at + LEASE_MILLIS).contains(&now));
+        if just_failed {
+            OUTAGE_MILLIS_MAX
+        } else {
+            LEASE_MILLIS
+        }
+    }
+
     fn younger_than(&self, age: Millis, now: Millis) -> Option<Arc<ApiKeyRecord>> {
         let row = lock(&self.row);
         (row.1..row.1 + age)
