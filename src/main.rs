@@ -2,15 +2,13 @@
 //! It must not know what a command does.
 
 mod command;
-#[allow(dead_code, reason = "what only a server reads")]
 mod config;
-#[allow(dead_code, reason = "what only a server reads")]
+mod demo;
 mod keys;
+mod serve;
 mod signals;
-#[allow(dead_code, reason = "what only a server sets up")]
 mod telemetry;
 mod terminal;
-#[allow(dead_code, reason = "what only a server is built with")]
 mod wiring;
 
 use std::process::ExitCode;

@@ -87,9 +87,19 @@ pub(crate) enum Error {
     /// The queue could not be opened.
     #[error("the queue: {0}")]
     Queue(#[from] broker::Error),
+    /// A server could not start, or the demo did not come out.
+    #[error("{0}")]
+    Server(#[source] anyhow::Error),
     /// The terminal or the file behind it cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
+}
+
+impl From<anyhow::Error> for Error {
+    /// Keeps an error of this room as it is, so that its exit code stays.
+    fn from(error: anyhow::Error) -> Self {
+        error.downcast::<Self>().unwrap_or_else(Self::Server)
+    }
 }
 
 /// An answer that is not a success.
@@ -150,6 +160,7 @@ impl Error {
             | Self::Keys(_)
             | Self::AccessToken(_)
             | Self::Simulator(_)
+            | Self::Server(_)
             | Self::DataDir(_)
             | Self::Store(_)
             | Self::Queue(_)

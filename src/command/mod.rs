@@ -2,7 +2,7 @@
 //! It must not know how a server works; every command but the servers is a client of the HTTP API.
 
 mod chunks;
-mod client;
+pub(crate) mod client;
 mod completions;
 mod config;
 mod content;
@@ -47,6 +47,10 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Watch tens of thousands of notifications go through the real path, on simulated providers
+    Demo(crate::demo::DemoCommand),
+    /// Run the HTTP API and the engine
+    Serve(crate::serve::ServeCommand),
     /// Simulate APNs and FCM on this machine, to test against without devices
     Simulate(simulate::SimulateCommand),
     /// Tenants, their API keys, credentials and limits
@@ -78,6 +82,8 @@ impl Cli {
     /// See [`Error`].
     pub(crate) fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
         match self.command {
+            Command::Demo(command) => Ok(server_runtime()?.block_on(command.run(terminal))?),
+            Command::Serve(command) => server_runtime()?.block_on(command.run(terminal)),
             Command::Simulate(command) => server_runtime()?.block_on(command.run(terminal)),
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),

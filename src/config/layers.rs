@@ -48,6 +48,14 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
+    /// Nothing but the defaults and flags: no file, no environment.
+    pub(crate) fn bare() -> Self {
+        Self {
+            file: Some(PathBuf::from("/dev/null")),
+            ..Self::default()
+        }
+    }
+
     /// The process's environment and, if given, a file named by `--config`.
     pub(crate) fn of_process(file: Option<&Path>) -> Self {
         let text = |name: std::ffi::OsString| name.to_string_lossy().into_owned();

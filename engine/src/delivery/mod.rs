@@ -14,6 +14,8 @@
 pub mod brake;
 pub mod breaker;
 pub mod dispatch;
+mod driver;
+pub mod engine;
 pub mod feeder;
 pub mod limiter;
 pub mod releaser;

@@ -13,7 +13,7 @@ use crate::delivery::settle;
 use crate::delivery::settle::{Settled, Users};
 use crate::limits::{HOLD_MAX, RECORD_INTERVAL};
 use crate::model::{Entry, Lane, Millis, Platform, Recipient};
-use crate::store::{ClaimRequest, ControlState, Tenant, WaitingWhy};
+use crate::store::{ControlState, Tenant, WaitingWhy};
 
 /// How recipients end that are not sent.
 pub(super) type Unsent = for<'a, 'b> fn(&'a [Recipient], Users<'b>) -> Settled;
