@@ -19,6 +19,7 @@ pub struct EngineMetrics {
     commit_size: Histogram,
     waiting: Counter,
     alerts: Counter,
+    unanswered: Counter,
 }
 
 impl std::fmt::Debug for EngineMetrics {
@@ -45,6 +46,7 @@ impl EngineMetrics {
             commit_size: histogram!("clarion_commit_size"),
             waiting: counter!("clarion_waiting_rows_total"),
             alerts: counter!("clarion_alerts_total"),
+            unanswered: counter!("clarion_unanswered_requests_total"),
         }
     }
 
@@ -89,6 +91,11 @@ impl EngineMetrics {
             self.unrecorded.set(unrecorded as f64);
             self.jobs.set(jobs as f64);
         }
+    }
+
+    /// Requests were handed over and never answered: each may have reached the provider.
+    pub fn unanswered(&self, requests: usize) {
+        self.unanswered.increment(requests as u64);
     }
 
     /// An operator was told something.
@@ -143,6 +150,11 @@ fn describe() {
         "clarion_waiting_rows_total",
         Unit::Count,
         "Waiting rows written: retries and what was set aside"
+    );
+    describe_counter!(
+        "clarion_unanswered_requests_total",
+        Unit::Count,
+        "Requests handed over and never answered; each may be sent once more under the same id"
     );
     describe_counter!(
         "clarion_alerts_total",

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clarion_engine::model::FinalState;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -102,20 +103,23 @@ impl Campaign {
 
     fn add(&mut self, status: &Value) {
         self.entries += status["entries"].as_u64().unwrap_or_default();
-        for (state, count) in status["counts"].as_object().into_iter().flatten() {
-            *self.counts.entry(state.clone()).or_default() += count.as_u64().unwrap_or_default();
+        for (state, count) in counts(status) {
+            *self.counts.entry(state.to_owned()).or_default() += count;
         }
     }
 }
 
+/// The final states of a notification with their counts.
+fn counts(status: &Value) -> impl Iterator<Item = (&'static str, u64)> {
+    FinalState::ALL
+        .into_iter()
+        .map(FinalState::as_str)
+        .filter_map(|state| Some((state, status[state].as_u64().filter(|count| *count > 0)?)))
+}
+
 /// Recipients and entries with a final state.
 fn ended(status: &Value) -> u64 {
-    status["counts"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(_, count)| count.as_u64())
-        .sum()
+    counts(status).map(|(_, count)| count).sum()
 }
 
 async fn status(stage: &Stage, id: &str) -> anyhow::Result<Value> {

@@ -12,6 +12,7 @@ use clarion_engine::model::Lane;
 use clarion_simulator::{
     Options, Simulator, apns_test_device_token, fcm_test_device_token, share_matches,
 };
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 
 use super::DemoCommand;
@@ -57,6 +58,7 @@ pub(super) struct Stage {
     pub(super) latencies: Latencies,
     pub(super) log: std::path::PathBuf,
     api_key: String,
+    metrics: PrometheusHandle,
     app: App,
     _directory: tempfile::TempDir,
 }
@@ -80,7 +82,7 @@ impl Stage {
         telemetry::install_logs(&config.log)?;
         let app = App::start(
             &config,
-            metrics,
+            metrics.clone(),
             Hooks {
                 on_answered: Some(observer(&latencies)),
             },
@@ -111,9 +113,19 @@ impl Stage {
             latencies,
             log,
             api_key,
+            metrics,
             app,
             _directory: directory,
         })
+    }
+
+    /// A counter of this process; 0 if it was never raised.
+    pub(super) fn counter(&self, name: &str) -> u64 {
+        let page = self.metrics.render();
+        let value = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_default()
     }
 
     /// Prints how to try it by hand.

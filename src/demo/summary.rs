@@ -40,7 +40,7 @@ pub(super) fn show(
             "latency_ms": {"transactional": latency[0], "bulk": latency[1]}, "peak_memory_mib": memory,
             "ledger": {"expected": verdict.expected, "received": verdict.received, "missing": verdict.missing,
                 "unexpected": verdict.unexpected, "duplicates": verdict.duplicates,
-                "answers_lost": verdict.answers_lost},
+                "unanswered": verdict.unanswered, "most_copies": verdict.most_copies},
         });
         terminal.line(serde_json::to_string_pretty(&value)?)?;
         return Ok(exact);
@@ -87,13 +87,13 @@ pub(super) fn show(
         terminal.line(format!("  {name:<46} {value}"))?;
     }
     terminal.line(format!(
-        "\n  ledger: {} expected, {} received, {} missing, {} unexpected, {} duplicates for {} lost answers: {}",
+        "\n  ledger: {} expected, {} received, {} missing, {} unexpected, {} duplicates for {} requests that got no answer: {}",
         verdict.expected,
         verdict.received,
         verdict.missing,
         verdict.unexpected,
         verdict.duplicates,
-        verdict.answers_lost,
+        verdict.unanswered,
         if exact { "exact" } else { "NOT EXACT" },
     ))?;
     Ok(exact)

@@ -53,6 +53,20 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Handed over and never answered: the provider may have taken it.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable {
+                processed: Processed::Unknown,
+                ..
+            }
+        )
+    }
+}
+
 /// What a throttled answer speaks of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThrottleScope {

@@ -9,7 +9,7 @@ use crate::broker::LeaseId;
 use crate::delivery::dispatch::DispatchEvent;
 use crate::delivery::routes::Routed;
 use crate::delivery::worker::{Class, JobHandle, unrecordable};
-use crate::model::{JobKind, Millis};
+use crate::model::{JobKind, Millis, Outcome};
 use crate::store::{CommitAnswer, ControlState, Error, Settlement};
 
 impl Driver {
@@ -246,7 +246,7 @@ impl Driver {
             match event {
                 DispatchEvent::Done(slices) => {
                     for slice in slices {
-                        self.on_answered(slice.id, now);
+                        self.on_answered(slice.id, &slice.outcomes, now);
                         self.worker.on_slice_done(slice.id, slice.outcomes, now);
                     }
                 }
@@ -264,7 +264,14 @@ impl Driver {
         self.send_stalled();
     }
 
-    fn on_answered(&mut self, slice: u64, now: Millis) {
+    fn on_answered(&mut self, slice: u64, outcomes: &[Outcome], now: Millis) {
+        let unanswered = outcomes
+            .iter()
+            .filter(|outcome| outcome.is_unanswered())
+            .count();
+        if unanswered > 0 {
+            self.parts.metrics.unanswered(unanswered);
+        }
         let Some((lane, accepted_at, requests)) = self.out.remove(&slice) else {
             return;
         };
