@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use clarion_engine::limits::PONG_TIMEOUT;
 use clarion_engine::model::{Lane, Outcome, Processed};
-use clarion_simulator::{Certificate, Options, Receipt};
+use clarion_simulator::{Certificate, Command, Options, Receipt};
 
 use crate::rig::Rig;
 
@@ -269,4 +270,43 @@ fn spare() -> clarion_engine::delivery::dispatch::Dispatcher {
     clarion_engine::delivery::dispatch::Dispatcher::start(options)
         .unwrap()
         .0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_connection_is_found_out_by_ping_and_replaced() {
+    let (mut rig, route) = warm(Options::default()).await;
+    rig.simulator.command(Command::Freeze).unwrap();
+    let outcome = rig.one(&route).await;
+    assert_eq!(
+        unanswered(&[outcome], Processed::Unknown).get("deadline"),
+        Some(&1)
+    );
+    // One silent request is not yet a wedged connection; the PING that follows it finds the connection dead.
+    let losses = &rig.dispatcher.counters().pools.losses;
+    let mut looks = tokio::time::interval(Duration::from_millis(50));
+    let replaced = async {
+        while losses.load(Ordering::Relaxed) == 0 {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(PONG_TIMEOUT * 2, replaced)
+        .await
+        .expect("given up");
+    assert_eq!(rig.one(&route).await, Outcome::Accepted);
+    assert_eq!(rig.simulator.stats().apns_connections, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgotten_tenant_gets_new_connections() {
+    let (mut rig, route) = warm(Options::default()).await;
+    let tenant = route.tenant.clone();
+    rig.dispatcher.forget(&tenant).await;
+    assert_eq!(rig.one(&route).await, Outcome::Accepted);
+    let connections: Vec<u64> = rig
+        .simulator
+        .received()
+        .iter()
+        .map(|one| one.connection)
+        .collect();
+    assert_eq!(connections, [1, 2]);
 }
