@@ -7,4 +7,4 @@ mod rows;
 
 pub(crate) use file::{SqliteFile, clock, migrate, synchronous};
 pub use lock::{DataDir, LockError};
-pub(crate) use rows::{Binder, Rows};
+pub(crate) use rows::{Batch, Binder, Rows};

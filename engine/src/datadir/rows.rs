@@ -1,63 +1,82 @@
-//! Statements over many rows: `VALUES (?,?),(?,?)…` in few sizes, so that few statements stay prepared.
-//! It must not know the tables.
+//! Statements over many rows: `WITH v (…) AS (VALUES (?,?),(?,?)…) …` in few sizes, so that few statements
+//! stay prepared and few words go to the connection's thread. It must not know the tables.
 
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type};
 
-/// Rows per statement; a batch is cut into these sizes, largest first.
-const SIZES: [usize; 3] = [64, 8, 1];
+/// Rows per statement. A batch is cut by the largest; what is left is filled up to the next size with rows of
+/// NULLs, which every statement must pass over.
+const SIZES: [usize; 4] = [1, 8, 64, 512];
 
-/// Sizes to which a batch is filled up where it must be one statement; beyond the last, its multiples.
-const PADDED_SIZES: [usize; 4] = [1, 8, 64, 512];
-
-/// A statement over rows: `head VALUES (?, …), … tail`.
+/// A statement over rows that are in its table `v`. It must pass over rows of NULLs.
 #[derive(Debug)]
 pub(crate) struct Rows {
-    /// What stands before `VALUES`.
-    pub(crate) head: &'static str,
-    /// Values of one row.
-    pub(crate) width: usize,
-    /// What stands after the rows.
-    pub(crate) tail: &'static str,
+    /// The columns of `v`.
+    pub(crate) columns: &'static str,
+    /// What is done with `v`.
+    pub(crate) statement: &'static str,
 }
 
 impl Rows {
-    /// The statement for `rows` rows.
-    pub(crate) fn sql(&self, rows: usize) -> String {
-        let row_len = 2 * self.width + 2;
-        let len = self.head.len() + 8 + rows * row_len + self.tail.len();
-        let mut sql = String::with_capacity(len);
-        sql.push_str(self.head);
-        sql.push_str(" VALUES ");
+    fn width(&self) -> usize {
+        self.columns.split(',').count()
+    }
+
+    /// Appends the statement for `rows` rows.
+    fn write(&self, rows: usize, sql: &mut String) {
+        let width = self.width();
+        sql.reserve(64 + self.columns.len() + self.statement.len() + rows * (2 * width + 2));
+        sql.push_str("WITH v (");
+        sql.push_str(self.columns);
+        sql.push_str(") AS (VALUES ");
         for row in 0..rows {
             sql.push_str(if row == 0 { "(?" } else { ",(?" });
-            for _ in 1..self.width {
+            for _ in 1..width {
                 sql.push_str(",?");
             }
             sql.push(')');
         }
-        sql.push(' ');
-        sql.push_str(self.tail);
+        sql.push_str(") ");
+        sql.push_str(self.statement);
+    }
+
+    /// The statement for `rows` rows, to be looked at.
+    #[cfg(test)]
+    pub(crate) fn sql(&self, rows: usize) -> String {
+        let mut sql = String::new();
+        self.write(rows, &mut sql);
         sql
     }
 
-    /// Runs the statement for all items and returns how many rows it changed.
+    /// Binds the items and fills up with NULLs to `size` rows.
+    fn bind<T>(
+        &self,
+        (items, size): (&[T], usize),
+        binder: &mut Binder,
+        bind: &impl Fn(&mut Binder, &T),
+    ) {
+        binder.arguments.reserve(size * self.width(), 0);
+        for item in items {
+            bind(binder, item);
+        }
+        for _ in items.len() * self.width()..size * self.width() {
+            binder.bind(None::<i64>);
+        }
+    }
+
+    /// Runs the statement for all items.
     pub(crate) async fn execute<T>(
         &self,
         connection: &mut SqliteConnection,
         items: &[T],
         bind: impl Fn(&mut Binder, &T),
-    ) -> Result<u64, sqlx::Error> {
-        let mut changed = 0;
-        for chunk in chunks(items) {
-            let arguments = self.arguments(chunk, &bind)?;
-            let sql = AssertSqlSafe(self.sql(chunk.len()));
-            let done = sqlx::query_with(sql, arguments)
-                .execute(&mut *connection)
-                .await?;
-            changed += done.rows_affected();
+    ) -> Result<(), sqlx::Error> {
+        for (chunk, size) in chunks(items) {
+            let mut batch = Batch::default();
+            batch.add_chunk(self, (chunk, size), &bind);
+            batch.execute(connection).await?;
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Runs the statement for all items and returns the rows that it returns, in no order.
@@ -68,19 +87,21 @@ impl Rows {
         bind: impl Fn(&mut Binder, &T),
     ) -> Result<Vec<SqliteRow>, sqlx::Error> {
         let mut rows = Vec::new();
-        for chunk in chunks(items) {
-            let arguments = self.arguments(chunk, &bind)?;
-            let sql = AssertSqlSafe(self.sql(chunk.len()));
-            let found = sqlx::query_with(sql, arguments)
-                .fetch_all(&mut *connection)
-                .await?;
-            rows.extend(found);
+        for (chunk, size) in chunks(items) {
+            let mut batch = Batch::default();
+            batch.add_chunk(self, (chunk, size), &bind);
+            let found = batch.query()?.fetch_all(&mut *connection).await?;
+            if rows.is_empty() {
+                rows = found;
+            } else {
+                rows.extend(found);
+            }
         }
         Ok(rows)
     }
 
-    /// Runs the statement once for all items, filled up with rows of NULLs to a size that stays prepared;
-    /// `rest` binds what stands in the tail.
+    /// Runs the statement once for all items, however many; `rest` binds what the statement asks for beyond
+    /// `v`.
     pub(crate) async fn fetch_once<T>(
         &self,
         connection: &mut SqliteConnection,
@@ -88,48 +109,95 @@ impl Rows {
         bind: impl Fn(&mut Binder, &T),
         rest: impl FnOnce(&mut Binder),
     ) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        let size = padded(items.len());
-        let mut binder = Binder::with_capacity(size * self.width + 4);
-        for item in items {
-            bind(&mut binder, item);
+        let mut batch = Batch::default();
+        batch.add_chunk(self, (items, filled_up(items.len())), &bind);
+        rest(&mut batch.binder);
+        batch.query()?.fetch_all(connection).await
+    }
+}
+
+/// Statements that go to the connection's thread together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    sql: String,
+    binder: Binder,
+    statements: usize,
+}
+
+/// Statements of a batch up to which it stays prepared; the odd large one does not.
+const PREPARED_STATEMENTS_MAX: usize = 8;
+
+impl Batch {
+    /// Adds a statement for all items, in as many copies as it takes.
+    pub(crate) fn add<T>(&mut self, rows: &Rows, items: &[T], bind: impl Fn(&mut Binder, &T)) {
+        for (chunk, size) in chunks(items) {
+            self.add_chunk(rows, (chunk, size), &bind);
         }
-        for _ in items.len() * self.width..size * self.width {
-            binder.bind(None::<i64>);
-        }
-        rest(&mut binder);
-        let sql = AssertSqlSafe(self.sql(size));
-        sqlx::query_with(sql, binder.finish()?)
-            .fetch_all(connection)
-            .await
     }
 
-    fn arguments<T>(
-        &self,
-        items: &[T],
+    /// Adds a statement that binds nothing but what `bind` binds.
+    pub(crate) fn add_one(&mut self, sql: &str, bind: impl FnOnce(&mut Binder)) {
+        self.begin_statement();
+        self.sql.push_str(sql);
+        bind(&mut self.binder);
+    }
+
+    fn add_chunk<T>(
+        &mut self,
+        rows: &Rows,
+        (chunk, size): (&[T], usize),
         bind: &impl Fn(&mut Binder, &T),
-    ) -> Result<SqliteArguments, sqlx::Error> {
-        let mut binder = Binder::with_capacity(items.len() * self.width);
-        for item in items {
-            bind(&mut binder, item);
+    ) {
+        self.begin_statement();
+        rows.write(size, &mut self.sql);
+        rows.bind((chunk, size), &mut self.binder, bind);
+    }
+
+    fn begin_statement(&mut self) {
+        if self.statements > 0 {
+            self.sql.push_str(";\n");
         }
-        binder.finish()
+        self.statements += 1;
+    }
+
+    /// Runs the statements, one after the other, until one fails.
+    pub(crate) async fn execute(
+        self,
+        connection: &mut SqliteConnection,
+    ) -> Result<(), sqlx::Error> {
+        if self.statements > 0 {
+            self.query()?.execute(connection).await?;
+        }
+        Ok(())
+    }
+
+    fn query(self) -> Result<sqlx::query::Query<'static, Sqlite, SqliteArguments>, sqlx::Error> {
+        let is_common = self.statements <= PREPARED_STATEMENTS_MAX;
+        let arguments = self.binder.finish()?;
+        Ok(sqlx::query_with(AssertSqlSafe(self.sql), arguments).persistent(is_common))
     }
 }
 
-/// The size to which a batch is filled up where it must be one statement.
-fn padded(items: usize) -> usize {
-    let size = PADDED_SIZES.into_iter().find(|size| *size >= items);
-    size.unwrap_or_else(|| items.next_multiple_of(PADDED_SIZES[PADDED_SIZES.len() - 1]))
+/// The size to which rows are filled up that must be one statement; beyond the largest, its multiples.
+fn filled_up(rows: usize) -> usize {
+    let largest = SIZES[SIZES.len() - 1];
+    let size = SIZES.into_iter().find(|size| *size >= rows);
+    size.unwrap_or_else(|| rows.next_multiple_of(largest))
 }
 
-/// Cuts a batch into the sizes that stay prepared.
-fn chunks<T>(items: &[T]) -> impl Iterator<Item = &[T]> {
+/// Cuts a batch into chunks, each with the size to which it is filled up.
+fn chunks<T>(items: &[T]) -> impl Iterator<Item = (&[T], usize)> {
     let mut rest = items;
     std::iter::from_fn(move || {
-        let size = SIZES.into_iter().find(|size| *size <= rest.len())?;
-        let (chunk, tail) = rest.split_at(size);
+        if rest.is_empty() {
+            return None;
+        }
+        // Filling up the largest size would be mostly NULLs.
+        let whole = SIZES[2..].iter().rev().find(|size| **size <= rest.len());
+        let len = whole.copied().unwrap_or(rest.len());
+        let (chunk, tail) = rest.split_at(len);
         rest = tail;
-        Some(chunk)
+        Some((chunk, filled_up(len)))
     })
 }
 
@@ -141,12 +209,6 @@ pub(crate) struct Binder {
 }
 
 impl Binder {
-    fn with_capacity(values: usize) -> Self {
-        let mut binder = Self::default();
-        binder.arguments.reserve(values, 0);
-        binder
-    }
-
     /// The next value.
     pub(crate) fn bind<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
         if let Err(error) = self.arguments.add(value) {
@@ -170,30 +232,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_cut_into_the_prepared_sizes_in_order() {
-        for len in [0, 1, 7, 8, 63, 64, 65, 200] {
+    fn a_batch_is_cut_into_few_sizes_in_order_and_hardly_filled_up() {
+        for len in [0, 1, 7, 8, 9, 63, 64, 65, 500, 511, 512, 10_000] {
             let items: Vec<usize> = (0..len).collect();
-            let cut: Vec<&[usize]> = chunks(&items).collect();
-            assert!(cut.iter().all(|chunk| SIZES.contains(&chunk.len())));
-            assert_eq!(cut.concat(), items);
+            let cut: Vec<(&[usize], usize)> = chunks(&items).collect();
+            assert!(
+                cut.iter()
+                    .all(|(chunk, size)| SIZES.contains(size) && chunk.len() <= *size)
+            );
+            let written: usize = cut.iter().map(|(_, size)| size).sum();
+            assert!(written <= len + 55, "{written} rows for {len}");
+            assert!(cut.len() <= len / 512 + 8);
+            let whole: Vec<usize> = cut.iter().flat_map(|(chunk, _)| chunk.to_vec()).collect();
+            assert_eq!(whole, items);
         }
     }
 
     #[test]
-    fn a_single_statement_is_filled_up_to_a_size_that_holds_it() {
-        for (items, size) in [(0, 1), (1, 1), (2, 8), (64, 64), (65, 512), (513, 1_024)] {
-            assert_eq!(padded(items), size);
+    fn what_must_be_one_statement_is_filled_up_to_a_size_that_holds_it() {
+        for (rows, size) in [(0, 1), (1, 1), (2, 8), (64, 64), (65, 512), (513, 1_024)] {
+            assert_eq!(filled_up(rows), size);
         }
     }
 
     #[test]
-    fn the_statement_has_a_mark_for_every_value() {
+    fn a_batch_has_a_mark_for_every_value() {
         let rows = Rows {
-            head: "INSERT INTO t",
-            width: 2,
-            tail: "RETURNING a",
+            columns: "a, b",
+            statement: "INSERT INTO t SELECT * FROM v WHERE v.a IS NOT NULL",
         };
-        let sql = rows.sql(2);
-        assert_eq!(sql, "INSERT INTO t VALUES (?,?),(?,?) RETURNING a");
+        let mut batch = Batch::default();
+        batch.add(&rows, &[1_i64, 2], |binder, value| {
+            binder.bind(*value).bind(*value);
+        });
+        batch.add_one("DELETE FROM t WHERE a = ?", |binder| {
+            binder.bind(7_i64);
+        });
+        assert_eq!(batch.sql.matches('?').count(), 2 * 8 + 1);
+        assert_eq!(batch.binder.finish().unwrap().len(), 2 * 8 + 1);
     }
 }

@@ -12,8 +12,8 @@ use clarion_engine::model::{
 };
 use clarion_engine::store::sqlite::{OpenOptions, SqliteStore};
 use clarion_engine::store::{
-    JobKey, PageOfEntries, Part, Registration, Settlement, StalePages, Store, Tenant, TenantLimits,
-    WaitingRow, WaitingWhy, Writer,
+    Error, JobKey, PageOfEntries, Part, Registration, Settlement, StalePages, Store, Tenant,
+    TenantLimits, WaitingRow, WaitingWhy, Writer,
 };
 use uuid::Uuid;
 
@@ -59,11 +59,15 @@ impl Place {
 
     /// Opens it as another process would after a crash.
     pub(crate) async fn open_as(&self, process: Uuid) -> SqliteStore {
+        self.try_open(process).await.unwrap()
+    }
+
+    pub(crate) async fn try_open(&self, process: Uuid) -> Result<SqliteStore, Error> {
         let options = OpenOptions {
             process,
             data_dir: Arc::clone(&self.data_dir),
         };
-        SqliteStore::open(&self.file(), options).await.unwrap()
+        SqliteStore::open(&self.file(), options).await
     }
 
     /// A store with a tenant.

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::desk::{Desk, Message};
 use super::lane_code;
 use crate::broker::{Delivery, Error, LeaseId, Publish};
-use crate::datadir::{DataDir, Rows};
+use crate::datadir::{Batch, DataDir, Rows};
 use crate::model::Millis;
 
 /// Requests taken into one transaction.
@@ -18,9 +18,10 @@ const GROUP_REQUESTS: usize = 1_024;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 const INSERT: Rows = Rows {
-    head: "INSERT INTO messages (id, tenant, lane, published_at, body)",
-    width: 5,
-    tail: "",
+    columns: "id, tenant, lane, published_at, body",
+    statement:
+        "INSERT INTO messages (id, tenant, lane, published_at, body) SELECT * FROM v WHERE v.id IS
+        NOT NULL",
 };
 
 const DELETE: &str = "DELETE FROM messages WHERE id IN (SELECT value FROM json_each(?))";
@@ -73,15 +74,6 @@ struct Group {
     close: bool,
 }
 
-/// Why a transaction failed; every request of the group hears of it.
-#[derive(Clone)]
-enum Failed {
-    /// Nothing was written.
-    Before(Arc<sqlx::Error>),
-    /// Nobody knows.
-    AtCommit(Arc<sqlx::Error>),
-}
-
 impl Writer {
     /// Serves until it is told to close or nobody can ask any more.
     pub(super) async fn run(mut self) {
@@ -121,20 +113,24 @@ impl Writer {
         let written = if group.is_empty() {
             Ok(())
         } else {
-            commit(&mut self.connection, &group, first_id, now).await
+            let committed = commit(&mut self.connection, &group, first_id, now).await;
+            committed.map_err(Arc::new)
         };
         match &written {
             Ok(()) => {
                 self.desk.acked(&group.leases);
                 self.announce(group.publishes, now);
             }
-            Err(failed) => {
-                tracing::error!(error = %failed.cause(), "the queue could not be written");
+            Err(error) => {
+                tracing::error!(%error, "the queue could not be written");
                 self.desk.returned(&group.leases);
             }
         }
         for answer in group.answers {
-            let said = written.clone().map_err(Failed::into_error);
+            let said = match &written {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Error::NotConfirmed(Box::new(Arc::clone(error)))),
+            };
             // Whoever asked may have gone; what was done is done.
             let _gone = answer.send(said).is_err();
         }
@@ -198,53 +194,36 @@ impl Group {
     }
 }
 
-impl Failed {
-    fn cause(&self) -> &sqlx::Error {
-        match self {
-            Self::Before(error) | Self::AtCommit(error) => error,
-        }
-    }
-
-    fn into_error(self) -> Error {
-        match self {
-            Self::Before(error) => Error::Storage(Box::new(error)),
-            Self::AtCommit(error) => Error::NotConfirmed(Box::new(error)),
-        }
-    }
-}
-
+/// Writes a group in one transaction, all of which goes to the connection's thread at once.
 async fn commit(
     connection: &mut SqliteConnection,
     group: &Group,
     first_id: i64,
     now: Millis,
-) -> Result<(), Failed> {
-    let before = |error| Failed::Before(Arc::new(error));
-    let mut tx = connection
-        .begin_with("BEGIN IMMEDIATE")
-        .await
-        .map_err(before)?;
+) -> Result<(), sqlx::Error> {
+    let mut batch = Batch::default();
+    batch.add_one("BEGIN IMMEDIATE", |_| ());
     let numbered: Vec<(i64, &Publish)> = (first_id..).zip(&group.publishes).collect();
-    INSERT
-        .execute(&mut tx, &numbered, |binder, (id, publish)| {
-            let queue = &publish.queue;
-            binder.bind(*id).bind(queue.tenant.as_str());
-            binder.bind(lane_code(queue.lane)).bind(now);
-            binder.bind(&*publish.body);
-        })
-        .await
-        .map_err(before)?;
+    batch.add(&INSERT, &numbered, |binder, (id, publish)| {
+        let queue = &publish.queue;
+        binder.bind(*id).bind(queue.tenant.as_str());
+        binder.bind(lane_code(queue.lane)).bind(now);
+        binder.bind(&*publish.body);
+    });
     if !group.deletes.is_empty() {
         let ids = serde_json::json!(group.deletes).to_string();
-        sqlx::query(DELETE)
-            .bind(ids)
-            .execute(&mut *tx)
-            .await
-            .map_err(before)?;
+        batch.add_one(DELETE, |binder| {
+            binder.bind(ids);
+        });
     }
     if group.beat {
-        sqlx::query(BEAT).execute(&mut *tx).await.map_err(before)?;
+        batch.add_one(BEAT, |_| ());
     }
-    let at_commit = |error| Failed::AtCommit(Arc::new(error));
-    tx.commit().await.map_err(at_commit)
+    batch.add_one("COMMIT", |_| ());
+    let written = batch.execute(&mut *connection).await;
+    if written.is_err() {
+        // Fails when there is nothing to roll back, because it did not begin or was rolled back already.
+        let _nothing = sqlx::raw_sql("ROLLBACK").execute(connection).await.is_err();
+    }
+    written
 }

@@ -9,52 +9,46 @@ use super::super::{Error, Failure, JobKey, Settlement, WaitingRow};
 use super::columns::{Coded, bytes, int};
 use super::devices::{DeadDevice, mark, prune};
 use super::{dead, pages, waiting};
-use crate::datadir::Rows;
+use crate::datadir::{Batch, Rows};
 use crate::model::{Counts, DeviceId, JobKind, Millis, TenantId};
 
 // A notification that was published directly gets its row here: one page, which its first job closes. A row
 // that had to be swept before a late child ended has no page at all and just this one job.
 const ENSURE: Rows = Rows {
-    head:
+    columns:
+        "tenant, id, lane, created_at, expires_at, entries, open_entries, open_jobs, pages_total,
+        pages_next, state, recipients, waiting, pages_ended",
+    statement:
         "INSERT INTO notifications (tenant, id, lane, created_at, expires_at, entries, open_entries,
-        open_jobs, pages_total, pages_next, state, recipients, waiting, pages_ended)",
-    width: 14,
-    tail: "ON CONFLICT DO NOTHING",
+        open_jobs, pages_total, pages_next, state, recipients, waiting, pages_ended) SELECT * FROM v
+        WHERE v.tenant IS NOT NULL ON CONFLICT DO NOTHING",
 };
 
 const ADD: Rows = Rows {
-    head: "WITH d (tenant, id, now, recipients, waiting, open_entries, open_jobs, pages_ended, accepted,
-        unregistered, rejected, expired, exhausted, cancelled, dead, no_device, unknown) AS (",
-    width: 17,
-    tail: ") UPDATE notifications AS n SET
-            recipients = n.recipients + d.recipients,
-            waiting = n.waiting + d.waiting,
-            open_entries = max(0, n.open_entries + d.open_entries),
-            open_jobs = n.open_jobs + d.open_jobs,
-            pages_ended = n.pages_ended + d.pages_ended,
-            accepted = n.accepted + d.accepted,
-            unregistered = n.unregistered + d.unregistered,
-            rejected = n.rejected + d.rejected,
-            expired = n.expired + d.expired,
-            exhausted = n.exhausted + d.exhausted,
-            cancelled = n.cancelled + d.cancelled,
-            dead = n.dead + d.dead,
-            no_device = n.no_device + d.no_device,
-            unknown = n.unknown + d.unknown,
-            state = n.pages_ended + d.pages_ended >= n.pages_total AND n.open_jobs + d.open_jobs <= 0,
-            finished_at = CASE
-                WHEN n.pages_ended + d.pages_ended >= n.pages_total
-                    AND n.open_jobs + d.open_jobs <= 0
-                THEN coalesce(n.finished_at, d.now) END
-        FROM d WHERE n.tenant = d.tenant AND n.id = d.id",
+    columns: "tenant, id, now, recipients, waiting, open_entries, open_jobs, pages_ended, accepted,
+        unregistered, rejected, expired, exhausted, cancelled, dead, no_device, unknown",
+    statement:
+        "UPDATE notifications AS n SET recipients = n.recipients + v.recipients, waiting = n.waiting
+        + v.waiting, open_entries = max(0, n.open_entries + v.open_entries), open_jobs = n.open_jobs
+        + v.open_jobs, pages_ended = n.pages_ended + v.pages_ended, accepted = n.accepted +
+        v.accepted, unregistered = n.unregistered + v.unregistered, rejected = n.rejected +
+        v.rejected, expired = n.expired + v.expired, exhausted = n.exhausted + v.exhausted,
+        cancelled = n.cancelled + v.cancelled, dead = n.dead + v.dead, no_device = n.no_device +
+        v.no_device, unknown = n.unknown + v.unknown, state = n.pages_ended + v.pages_ended >=
+        n.pages_total AND n.open_jobs + v.open_jobs <= 0, finished_at = CASE WHEN n.pages_ended +
+        v.pages_ended >= n.pages_total AND n.open_jobs + v.open_jobs <= 0 THEN
+        coalesce(n.finished_at, v.now) END FROM v WHERE n.tenant = v.tenant AND n.id = v.id",
 };
 
 const INSERT_FAILURES: Rows = Rows {
-    head: "INSERT INTO failures (tenant, notification, ordinal, user_id, device, platform, device_token,
-        state, reason, at)",
-    width: 10,
-    tail: "",
+    columns: "tenant, notification, ordinal, user_id, device, platform, device_token, state, reason, at",
+    statement: "INSERT INTO failures (tenant, notification, ordinal, user_id, device, platform,
+        device_token, state, reason, at) SELECT * FROM v WHERE v.tenant IS NOT NULL",
 };
+
+/// What the plans of are looked at.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&Rows] = &[&ENSURE, &ADD, &INSERT_FAILURES];
 
 /// What a group changes in one notification's counters.
 struct Change<'a> {
@@ -113,8 +107,11 @@ pub(super) async fn apply(
     written: &[&Settlement],
     now: Millis,
 ) -> Result<(), Error> {
-    count(connection, written, now).await?;
-    pages::end(connection, written, now).await?;
+    // What every group writes goes together; the rest is seldom.
+    let mut batch = Batch::default();
+    count(&mut batch, written, now);
+    pages::end(&mut batch, written, now);
+    batch.execute(connection).await?;
     let failures: Vec<(&JobKey, &Failure)> = written
         .iter()
         .flat_map(|settlement| settlement.failures.iter().map(|f| (&settlement.key, f)))
@@ -158,11 +155,7 @@ fn by_tenant<'a>(
     of
 }
 
-async fn count(
-    connection: &mut SqliteConnection,
-    written: &[&Settlement],
-    now: Millis,
-) -> Result<(), Error> {
+fn count(batch: &mut Batch, written: &[&Settlement], now: Millis) {
     let mut changes: HashMap<_, Change<'_>> = HashMap::with_capacity(written.len());
     for settlement in written {
         let key = (&settlement.key.tenant, settlement.key.notification);
@@ -172,21 +165,19 @@ async fn count(
             .add(settlement);
     }
     let changes: Vec<Change<'_>> = changes.into_values().collect();
-    ENSURE
-        .execute(connection, &changes, |binder, change| {
-            let sample = change.sample;
-            let is_first = sample.page.is_some();
-            binder.bind(sample.key.tenant.as_str());
-            binder.bind(bytes(&sample.key.notification.0));
-            binder.bind(sample.lane.code());
-            binder.bind(sample.created_at).bind(sample.expires_at);
-            binder.bind(sample.entries);
-            binder.bind(if is_first { sample.entries } else { 0 });
-            binder.bind(!is_first).bind(is_first).bind(is_first);
-            binder.bind(0_i64).bind(0_i64).bind(0_i64).bind(0_i64);
-        })
-        .await?;
-    ADD.execute(connection, &changes, |binder, change| {
+    batch.add(&ENSURE, &changes, |binder, change| {
+        let sample = change.sample;
+        let is_first = sample.page.is_some();
+        binder.bind(sample.key.tenant.as_str());
+        binder.bind(bytes(&sample.key.notification.0));
+        binder.bind(sample.lane.code());
+        binder.bind(sample.created_at).bind(sample.expires_at);
+        binder.bind(sample.entries);
+        binder.bind(if is_first { sample.entries } else { 0 });
+        binder.bind(!is_first).bind(is_first).bind(is_first);
+        binder.bind(0_i64).bind(0_i64).bind(0_i64).bind(0_i64);
+    });
+    batch.add(&ADD, &changes, |binder, change| {
         binder.bind(change.sample.key.tenant.as_str());
         binder.bind(bytes(&change.sample.key.notification.0));
         binder.bind(now).bind(change.recipients);
@@ -195,9 +186,7 @@ async fn count(
         for number in change.counts.0 {
             binder.bind(int(number));
         }
-    })
-    .await?;
-    Ok(())
+    });
 }
 
 async fn insert_failures(

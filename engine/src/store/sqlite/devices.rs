@@ -14,14 +14,14 @@ use crate::datadir::{Binder, Rows};
 use crate::model::{Device, DeviceId, Millis, Platform, TenantId};
 
 const REGISTER: Rows = Rows {
-    head: "INSERT INTO devices (tenant, user_id, platform, environment, device_token, app_version,
-        created_at, registered_at)",
-    width: 8,
-    tail: "ON CONFLICT (tenant, device_token) WHERE pruned_at IS NULL DO UPDATE SET
-        user_id = excluded.user_id, platform = excluded.platform,
-        environment = excluded.environment, app_version = excluded.app_version,
-        registered_at = excluded.registered_at, suspect_at = NULL
-        RETURNING device_token, id, created_at, last_accepted_at",
+    columns: "tenant, user_id, platform, environment, device_token, app_version, created_at, registered_at",
+    statement:
+        "INSERT INTO devices (tenant, user_id, platform, environment, device_token, app_version,
+        created_at, registered_at) SELECT * FROM v WHERE v.tenant IS NOT NULL ON CONFLICT (tenant,
+        device_token) WHERE pruned_at IS NULL DO UPDATE SET user_id = excluded.user_id, platform =
+        excluded.platform, environment = excluded.environment, app_version = excluded.app_version,
+        registered_at = excluded.registered_at, suspect_at = NULL RETURNING device_token, id,
+        created_at, last_accepted_at",
 };
 
 const SELECT_OF_TENANT: &str = "
@@ -38,22 +38,18 @@ const UNREGISTER: &str = "
 DELETE FROM devices WHERE tenant = ? AND device_token = ? AND user_id = ? AND pruned_at IS NULL";
 
 const HAVE_DEVICES: Rows = Rows {
-    head: "WITH asked (place, user_id) AS (",
-    width: 2,
-    tail: ") SELECT place FROM asked WHERE EXISTS (SELECT 1 FROM devices d
-        WHERE d.tenant = ? AND d.user_id = asked.user_id AND d.pruned_at IS NULL)",
+    columns: "place, user_id",
+    statement: "SELECT place FROM v WHERE EXISTS (SELECT 1 FROM devices d WHERE d.tenant = ? AND d.user_id =
+        v.user_id AND d.pruned_at IS NULL)",
 };
 
 // CROSS JOIN: the users lead, and the index finds the devices of each.
 const RESOLVE: Rows = Rows {
-    head: "WITH asked (place, user_id, after) AS (",
-    width: 3,
-    tail: ") SELECT d.id, d.user_id, d.platform, d.environment, d.device_token, d.app_version,
-            d.created_at, d.registered_at, d.last_accepted_at, asked.place
-        FROM asked CROSS JOIN devices d
-        WHERE d.tenant = ? AND d.user_id = asked.user_id AND d.id > asked.after
-            AND d.pruned_at IS NULL
-        ORDER BY asked.place, d.id LIMIT ?",
+    columns: "place, user_id, after",
+    statement: "SELECT d.id, d.user_id, d.platform, d.environment, d.device_token, d.app_version,
+        d.created_at, d.registered_at, d.last_accepted_at, v.place FROM v CROSS JOIN devices d WHERE
+        d.tenant = ? AND d.user_id = v.user_id AND d.id > v.after AND d.pruned_at IS NULL ORDER BY
+        v.place, d.id LIMIT ?",
 };
 
 const SELECT_CANDIDATES: &str = "
@@ -302,17 +298,18 @@ fn read_candidate(row: &SqliteRow) -> Result<PruneCandidate, Error> {
 pub(super) type DeadDevice<'a> = (&'a TenantId, &'a super::super::Prune);
 
 const PRUNE: Rows = Rows {
-    head: "WITH gone (tenant, device, dead_since, reason, now) AS (",
-    width: 5,
-    tail: ") UPDATE devices SET pruned_at = gone.now, prune_reason = gone.reason FROM gone
-        WHERE devices.id = gone.device AND devices.tenant = gone.tenant
-            AND devices.registered_at <= gone.dead_since AND devices.pruned_at IS NULL",
+    columns: "tenant, device, dead_since, reason, now",
+    statement:
+        "UPDATE devices SET pruned_at = v.now, prune_reason = v.reason FROM v WHERE devices.id =
+        v.device AND devices.tenant = v.tenant AND devices.registered_at <= v.dead_since AND
+        devices.pruned_at IS NULL",
 };
 
 const NOTE_CANDIDATES: Rows = Rows {
-    head: "INSERT INTO prune_candidates (tenant, platform, device, dead_since, reason, noted_at)",
-    width: 6,
-    tail: "ON CONFLICT DO UPDATE SET dead_since = max(dead_since, excluded.dead_since)",
+    columns: "tenant, platform, device, dead_since, reason, noted_at",
+    statement: "INSERT INTO prune_candidates (tenant, platform, device, dead_since, reason, noted_at) SELECT
+        * FROM v WHERE v.tenant IS NOT NULL ON CONFLICT DO UPDATE SET dead_since = max(dead_since,
+        excluded.dead_since)",
 };
 
 const MARK_SUSPECT: &str = "
@@ -322,6 +319,11 @@ UPDATE devices SET suspect_at = ?1 WHERE id IN (SELECT value FROM json_each(?3))
 const MARK_ACCEPTED: &str = "
 UPDATE devices SET last_accepted_at = ?1 WHERE id IN (SELECT value FROM json_each(?3))
     AND tenant = ?2";
+
+/// What the plans of are looked at.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&Rows] =
+    &[&REGISTER, &HAVE_DEVICES, &RESOLVE, &PRUNE, &NOTE_CANDIDATES];
 
 /// Prunes dead devices, or notes them where the brake is on.
 pub(super) async fn prune(

@@ -11,6 +11,8 @@ mod devices;
 mod idempotency;
 mod notifications;
 mod pages;
+#[cfg(test)]
+mod plans;
 mod purge;
 mod records;
 mod waiting;

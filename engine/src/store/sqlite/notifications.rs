@@ -28,15 +28,16 @@ const INSERT_BODY: &str =
     "INSERT INTO notification_bodies (tenant, notification, body) VALUES (?, ?, ?)";
 
 const INSERT_PAGES: Rows = Rows {
-    head: "INSERT INTO pages (tenant, notification, page, first_ordinal, entries, state, since)",
-    width: 7,
-    tail: "",
+    columns: "tenant, notification, page, first_ordinal, entries, state, since",
+    statement:
+        "INSERT INTO pages (tenant, notification, page, first_ordinal, entries, state, since) SELECT
+        * FROM v WHERE v.tenant IS NOT NULL",
 };
 
 const INSERT_PAGE_BODIES: Rows = Rows {
-    head: "INSERT INTO page_bodies (tenant, notification, page, body)",
-    width: 4,
-    tail: "",
+    columns: "tenant, notification, page, body",
+    statement: "INSERT INTO page_bodies (tenant, notification, page, body) SELECT * FROM v WHERE v.tenant IS
+        NOT NULL",
 };
 
 const SELECT_STATUS: &str = "

@@ -1,27 +1,27 @@
 //! Pages in SQLite: reserving them in turn, marking them fed, ending them.
 //! It must not know how a page becomes a message.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::{Error, Pages, ReservedPage, Settlement, StalePages};
+use super::super::{Error, JobKey, Pages, ReservedPage, Settlement, StalePages};
 use super::SqliteStore;
-use super::columns::{Columns, bytes};
-use crate::datadir::Rows;
+use super::columns::{Columns, bytes, int};
+use crate::datadir::{Batch, Binder, Rows};
 use crate::model::{JobId, Millis, Notification, NotificationId, TenantId, decode_entries};
 
-/// `pages.state` of a page that is an engine's to publish.
-const RESERVED: i64 = 1;
-/// `pages.state` of a published page.
-const FED: i64 = 2;
-
-const SELECT_STALE: &str = "
+// The states stand in the text, so that the index over just these states is found.
+const RESERVED_LONG_AGO: &str = "
 SELECT tenant, notification, page, first_ordinal FROM pages
-WHERE state = ? AND since < ? ORDER BY since LIMIT ?";
+WHERE state = 1 AND since < ? ORDER BY since LIMIT ?";
+
+const FED_LONG_AGO: &str = "
+SELECT tenant, notification, page, first_ordinal FROM pages
+WHERE state = 2 AND since < ? ORDER BY since LIMIT ?";
 
 const LAST_PART: &str = "
 SELECT max(at) FROM record_parts WHERE tenant = ? AND notification = ? AND job = ?";
@@ -47,44 +47,63 @@ FROM notifications
 WHERE tenant = ?1 AND pages_next < pages_total AND pages_next - pages_ended < ?2
 ORDER BY pages_next - pages_ended, id LIMIT ?3";
 
-const ADVANCE: &str = "
-UPDATE notifications SET pages_next = ?3 WHERE tenant = ?1 AND id = ?2";
+const ADVANCE: Rows = Rows {
+    columns: "tenant, id, next",
+    statement: "UPDATE notifications AS n SET pages_next = v.next FROM v
+        WHERE n.tenant = v.tenant AND n.id = v.id",
+};
 
 const RESERVE: Rows = Rows {
-    head: "WITH mine (tenant, notification, page, now) AS (",
-    width: 4,
-    tail:
-        ") UPDATE pages SET state = 1, since = mine.now FROM mine WHERE pages.tenant = mine.tenant
-        AND pages.notification = mine.notification AND pages.page = mine.page AND pages.state <> 3",
+    columns: "tenant, notification, page, now",
+    statement: "UPDATE pages SET state = 1, since = v.now FROM v WHERE pages.tenant = v.tenant AND
+        pages.notification = v.notification AND pages.page = v.page AND pages.state <> 3",
 };
 
 const MARK_FED: Rows = Rows {
-    head: "WITH mine (tenant, notification, page, now) AS (",
-    width: 4,
-    tail:
-        ") UPDATE pages SET state = 2, since = mine.now FROM mine WHERE pages.tenant = mine.tenant
-        AND pages.notification = mine.notification AND pages.page = mine.page AND pages.state = 1",
+    columns: "tenant, notification, page, now",
+    statement: "UPDATE pages SET state = 2, since = v.now FROM v WHERE pages.tenant = v.tenant AND
+        pages.notification = v.notification AND pages.page = v.page AND pages.state = 1",
 };
 
 const END: Rows = Rows {
-    head: "WITH gone (tenant, notification, page, now) AS (",
-    width: 4,
-    tail:
-        ") UPDATE pages SET state = 3, since = gone.now FROM gone WHERE pages.tenant = gone.tenant
-        AND pages.notification = gone.notification AND pages.page = gone.page",
+    columns: "tenant, notification, page, now",
+    statement: "UPDATE pages SET state = 3, since = v.now FROM v WHERE pages.tenant = v.tenant AND
+        pages.notification = v.notification AND pages.page = v.page",
 };
 
 const DELETE_BODIES: Rows = Rows {
-    head: "DELETE FROM page_bodies WHERE (tenant, notification, page) IN (",
-    width: 3,
-    tail: ")",
+    columns: "tenant, notification, page",
+    statement:
+        "DELETE FROM page_bodies WHERE rowid IN (SELECT b.rowid FROM v CROSS JOIN page_bodies b
+        ON b.tenant = v.tenant AND b.notification = v.notification AND b.page = v.page)",
 };
 
-const SELECT_PAGE_BODY: &str =
-    "SELECT body FROM page_bodies WHERE tenant = ? AND notification = ? AND page = ?";
+const SELECT_PAGES: Rows = Rows {
+    columns: "place, tenant, notification, page",
+    statement: "SELECT v.place, b.body FROM v CROSS JOIN page_bodies b
+        ON b.tenant = v.tenant AND b.notification = v.notification AND b.page = v.page",
+};
 
-const SELECT_BODY: &str =
-    "SELECT body FROM notification_bodies WHERE tenant = ? AND notification = ?";
+const SELECT_NOTIFICATIONS: Rows = Rows {
+    columns: "tenant, notification",
+    statement: "SELECT b.body FROM v CROSS JOIN notification_bodies b
+        ON b.tenant = v.tenant AND b.notification = v.notification",
+};
+
+/// What the plans of are looked at.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&Rows] = &[
+    &ADVANCE,
+    &RESERVE,
+    &MARK_FED,
+    &END,
+    &DELETE_BODIES,
+    &SELECT_PAGES,
+    &SELECT_NOTIFICATIONS,
+];
+
+#[cfg(test)]
+pub(super) const STALE: [&str; 2] = [RESERVED_LONG_AGO, FED_LONG_AGO];
 
 /// A page to hand out.
 #[derive(Clone, Debug)]
@@ -93,6 +112,12 @@ struct Choice {
     notification: NotificationId,
     page: u32,
     recheck: bool,
+}
+
+impl Choice {
+    fn key(&self) -> (&TenantId, NotificationId, u32) {
+        (&self.tenant, self.notification, self.page)
+    }
 }
 
 #[async_trait]
@@ -117,7 +142,7 @@ impl Pages for SqliteStore {
             return Ok(Vec::new());
         }
         mark(&mut tx, &RESERVE, &chosen, now).await?;
-        let pages = read_pages(&mut tx, chosen).await?;
+        let pages = read_pages(&mut tx, &chosen).await?;
         tx.commit().await?;
         if let Some(tenant) = last_served {
             self.turn(|turns| turns.pages = tenant);
@@ -134,8 +159,8 @@ impl Pages for SqliteStore {
         let mut tx = writer.begin().await?;
         MARK_FED
             .execute(&mut tx, pages, |binder, (tenant, id, page)| {
-                binder.bind(tenant.as_str()).bind(bytes(&id.0));
-                binder.bind(*page).bind(now);
+                bind_page(binder, (tenant, *id, *page));
+                binder.bind(now);
             })
             .await?;
         Ok(tx.commit().await?)
@@ -143,31 +168,23 @@ impl Pages for SqliteStore {
 }
 
 /// Ends the pages whose first job closed. Their bodies are not needed again.
-pub(super) async fn end(
-    connection: &mut SqliteConnection,
-    written: &[&Settlement],
-    now: Millis,
-) -> Result<(), Error> {
-    let ended: Vec<(&Settlement, u32)> = written
+pub(super) fn end(batch: &mut Batch, written: &[&Settlement], now: Millis) {
+    let ended: Vec<(&JobKey, u32)> = written
         .iter()
         .filter(|settlement| settlement.part.end)
-        .filter_map(|settlement| Some((*settlement, settlement.page?)))
+        .filter_map(|settlement| Some((&settlement.key, settlement.page?)))
         .collect();
-    END.execute(connection, &ended, |binder, (settlement, page)| {
-        let key = &settlement.key;
-        binder.bind(key.tenant.as_str());
-        binder.bind(bytes(&key.notification.0)).bind(*page);
+    batch.add(&END, &ended, |binder, (key, page)| {
+        bind_page(binder, (&key.tenant, key.notification, *page));
         binder.bind(now);
-    })
-    .await?;
-    DELETE_BODIES
-        .execute(connection, &ended, |binder, (settlement, page)| {
-            let key = &settlement.key;
-            binder.bind(key.tenant.as_str());
-            binder.bind(bytes(&key.notification.0)).bind(*page);
-        })
-        .await?;
-    Ok(())
+    });
+    batch.add(&DELETE_BODIES, &ended, |binder, (key, page)| {
+        bind_page(binder, (&key.tenant, key.notification, *page));
+    });
+}
+
+fn bind_page(binder: &mut Binder, (tenant, id, page): (&TenantId, NotificationId, u32)) {
+    binder.bind(tenant.as_str()).bind(bytes(&id.0)).bind(page);
 }
 
 /// Pages that were reserved or fed long ago and came to nothing since.
@@ -178,10 +195,10 @@ async fn stale_pages(
     now: Millis,
 ) -> Result<Vec<Choice>, Error> {
     let mut chosen = Vec::new();
-    for row in stale_rows(connection, (RESERVED, stale.reserved_before), max).await? {
+    for row in stale_rows(connection, (RESERVED_LONG_AGO, stale.reserved_before), max).await? {
         chosen.push(read_choice(&row)?);
     }
-    for row in stale_rows(connection, (FED, stale.fed_before), max).await? {
+    for row in stale_rows(connection, (FED_LONG_AGO, stale.fed_before), max).await? {
         let choice = read_choice(&row)?;
         let first_ordinal = Columns::of(&row, "pages").small(3)?;
         let job = JobId::first(choice.notification, first_ordinal);
@@ -203,11 +220,10 @@ async fn stale_pages(
 
 async fn stale_rows(
     connection: &mut SqliteConnection,
-    (state, before): (i64, Millis),
+    (sql, before): (&'static str, Millis),
     max: u32,
 ) -> Result<Vec<SqliteRow>, Error> {
-    Ok(sqlx::query(SELECT_STALE)
-        .bind(state)
+    Ok(sqlx::query(sql)
         .bind(before)
         .bind(max)
         .fetch_all(connection)
@@ -275,14 +291,12 @@ async fn fresh_pages(
             .or_default();
         *of = (*of).max(choice.page + 1);
     }
-    for ((tenant, id), page) in next {
-        sqlx::query(ADVANCE)
-            .bind(tenant.as_str())
-            .bind(bytes(&id.0))
-            .bind(page)
-            .execute(&mut *connection)
-            .await?;
-    }
+    let next: Vec<_> = next.into_iter().collect();
+    ADVANCE
+        .execute(connection, &next, |binder, ((tenant, id), page)| {
+            bind_page(binder, (tenant, *id, *page));
+        })
+        .await?;
     Ok(chosen)
 }
 
@@ -357,9 +371,8 @@ async fn mark(
 ) -> Result<(), Error> {
     statement
         .execute(connection, chosen, |binder, choice| {
-            binder.bind(choice.tenant.as_str());
-            binder.bind(bytes(&choice.notification.0));
-            binder.bind(choice.page).bind(now);
+            bind_page(binder, choice.key());
+            binder.bind(now);
         })
         .await?;
     Ok(())
@@ -367,56 +380,71 @@ async fn mark(
 
 async fn read_pages(
     connection: &mut SqliteConnection,
-    chosen: Vec<Choice>,
+    chosen: &[Choice],
 ) -> Result<Vec<ReservedPage>, Error> {
-    let mut notifications: HashMap<(TenantId, NotificationId), Arc<Notification>> = HashMap::new();
+    let notifications = read_notifications(connection, chosen).await?;
+    let numbered: Vec<(usize, &Choice)> = chosen.iter().enumerate().collect();
+    let rows = SELECT_PAGES
+        .fetch(connection, &numbered, |binder, (place, choice)| {
+            binder.bind(int(*place as u64));
+            bind_page(binder, choice.key());
+        })
+        .await?;
+    let mut bodies = vec![None; chosen.len()];
+    for row in &rows {
+        let row = Columns::of(row, "page_bodies");
+        bodies[row.small::<usize>(0)?] = Some(row.get::<&[u8]>(1)?);
+    }
     let mut pages = Vec::with_capacity(chosen.len());
-    for choice in chosen {
-        let body = sqlx::query(SELECT_PAGE_BODY)
-            .bind(choice.tenant.as_str())
-            .bind(bytes(&choice.notification.0))
-            .bind(i64::from(choice.page))
-            .fetch_one(&mut *connection)
-            .await?;
-        let body: &[u8] = Columns::of(&body, "page_bodies").get(0)?;
-        let entries = decode_entries(body).map_err(|error| corrupt("page_bodies", error))?;
+    for (choice, body) in chosen.iter().zip(bodies) {
         let key = (choice.tenant.clone(), choice.notification);
-        let notification = match notifications.get(&key) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let read = Arc::new(read_notification(connection, &key).await?);
-                notifications.insert(key, Arc::clone(&read));
-                read
-            }
+        // No body: the page has ended. One that cannot be read must not keep everybody's from being fed.
+        let (Some(body), Some(notification)) = (body, notifications.get(&key)) else {
+            continue;
         };
-        pages.push(ReservedPage {
-            notification,
-            page: choice.page,
-            entries,
-            recheck: choice.recheck,
-        });
+        match decode_entries(body) {
+            Ok(entries) => pages.push(ReservedPage {
+                notification: Arc::clone(notification),
+                page: choice.page,
+                entries,
+                recheck: choice.recheck,
+            }),
+            Err(error) => {
+                let (notification, page) = (choice.notification, choice.page);
+                tracing::error!(%error, %notification, page, "a page cannot be read: not sent");
+            }
+        }
     }
     Ok(pages)
 }
 
-async fn read_notification(
-    connection: &mut SqliteConnection,
-    (tenant, id): &(TenantId, NotificationId),
-) -> Result<Notification, Error> {
-    let row = sqlx::query(SELECT_BODY)
-        .bind(tenant.as_str())
-        .bind(bytes(&id.0))
-        .fetch_one(connection)
-        .await?;
-    let body: &[u8] = Columns::of(&row, "notification_bodies").get(0)?;
-    serde_json::from_slice(body).map_err(|error| corrupt("notification_bodies", error))
-}
+type Notifications = HashMap<(TenantId, NotificationId), Arc<Notification>>;
 
-fn corrupt(table: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::Corrupt {
-        table,
-        source: Box::new(source),
+async fn read_notifications(
+    connection: &mut SqliteConnection,
+    chosen: &[Choice],
+) -> Result<Notifications, Error> {
+    let keys: BTreeSet<(&TenantId, NotificationId)> = chosen
+        .iter()
+        .map(|choice| (&choice.tenant, choice.notification))
+        .collect();
+    let keys: Vec<_> = keys.into_iter().collect();
+    let rows = SELECT_NOTIFICATIONS
+        .fetch(connection, &keys, |binder, (tenant, id)| {
+            binder.bind(tenant.as_str()).bind(bytes(&id.0));
+        })
+        .await?;
+    let mut notifications = Notifications::with_capacity(rows.len());
+    for row in &rows {
+        let body: &[u8] = Columns::of(row, "notification_bodies").get(0)?;
+        match serde_json::from_slice::<Notification>(body) {
+            Ok(read) => {
+                notifications.insert((read.tenant.clone(), read.id), Arc::new(read));
+            }
+            Err(error) => tracing::error!(%error, "a notification cannot be read: not sent"),
+        }
     }
+    Ok(notifications)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ SELECT tenant, id FROM notifications
 WHERE state = 1 AND finished_at < ?1 AND expires_at < ?1 ORDER BY finished_at LIMIT ?2";
 
 /// Tables whose rows belong to a notification, with the columns of their keys.
-const PARTS: [(&str, &str); 5] = [
+pub(super) const PARTS: [(&str, &str); 5] = [
     ("record_parts", "tenant, notification, job, seq"),
     ("failures", "id"),
     ("page_bodies", "rowid"),
@@ -26,7 +26,7 @@ const PARTS: [(&str, &str); 5] = [
     ("pages", "tenant, notification, page"),
 ];
 
-const DELETE_FORGOTTEN: &str = "
+pub(super) const DELETE_FORGOTTEN: &str = "
 DELETE FROM notifications WHERE (tenant, id) IN (
     SELECT tenant, id FROM notifications
     WHERE state = 1 AND finished_at < ?1 AND expires_at < ?1 ORDER BY finished_at LIMIT ?2)
@@ -44,7 +44,7 @@ DELETE FROM notification_bodies WHERE rowid IN (
     WHERE n.state = 1 AND n.finished_at < ?1 LIMIT ?2)";
 
 /// Rows that go by a time of their own.
-const BY_TIME: [(&str, Horizon); 4] = [
+pub(super) const BY_TIME: [(&str, Horizon); 4] = [
     (
         "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ?1 ORDER BY at LIMIT ?2)",
         |horizon| horizon.dead,
@@ -66,7 +66,7 @@ const BY_TIME: [(&str, Horizon); 4] = [
     ),
 ];
 
-type Horizon = fn(&SweepHorizon) -> Millis;
+pub(super) type Horizon = fn(&SweepHorizon) -> Millis;
 
 const TO_PURGE: &str = "
 SELECT id FROM tenants WHERE deleted_at IS NOT NULL AND purged_at IS NULL ORDER BY id LIMIT 1";
@@ -107,12 +107,7 @@ pub(super) async fn sweep(
 ) -> Result<u64, Error> {
     let mut swept = 0;
     for (table, key) in PARTS {
-        let key_of_part = key.replace(", ", ", t.");
-        let sql = format!(
-            "DELETE FROM {table} WHERE ({key}) IN (SELECT t.{key_of_part} \
-             FROM ({FORGOTTEN}) n CROSS JOIN {table} t \
-             ON t.tenant = n.tenant AND t.notification = n.id LIMIT ?2)"
-        );
+        let sql = delete_parts(table, key);
         swept += delete(connection, sql, (horizon.receipts, batch)).await?;
     }
     swept += delete(
@@ -131,6 +126,16 @@ pub(super) async fn sweep(
         swept += delete(connection, sql.to_owned(), (horizon_of(horizon), batch)).await?;
     }
     Ok(swept)
+}
+
+/// Deletes what belongs to forgotten notifications from one of [`PARTS`].
+pub(super) fn delete_parts(table: &str, key: &str) -> String {
+    let key_of_part = key.replace(", ", ", t.");
+    format!(
+        "DELETE FROM {table} WHERE ({key}) IN (SELECT t.{key_of_part} \
+         FROM ({FORGOTTEN}) n CROSS JOIN {table} t \
+         ON t.tenant = n.tenant AND t.notification = n.id LIMIT ?2)"
+    )
 }
 
 async fn delete(

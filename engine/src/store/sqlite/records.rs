@@ -24,35 +24,33 @@ const OUTCOMES: i64 = 0;
 const CLAIM: i64 = 1;
 
 const READ_LOGS: Rows = Rows {
-    head: "WITH asked (place, tenant, notification, job) AS (",
-    width: 4,
-    tail: ") SELECT asked.place, p.seq, p.kind, p.process, p.generation, p.at, p.ended, p.digest,
-            p.block
-        FROM asked CROSS JOIN record_parts p ON p.tenant = asked.tenant
-            AND p.notification = asked.notification AND p.job = asked.job
-        ORDER BY asked.place, p.seq",
+    columns: "place, tenant, notification, job",
+    statement:
+        "SELECT v.place, p.seq, p.kind, p.process, p.generation, p.at, p.ended, p.digest, p.block
+        FROM v CROSS JOIN record_parts p ON p.tenant = v.tenant AND p.notification = v.notification
+        AND p.job = v.job ORDER BY v.place, p.seq",
 };
 
 // A part is taken at its place only if the place before it holds a part that did not end the job.
 const APPEND: Rows = Rows {
-    head: "WITH new (tenant, notification, job, seq, kind, ended, process, generation, at, digest,
-            block) AS (",
-    width: 11,
-    tail: ") INSERT INTO record_parts (tenant, notification, job, seq, kind, ended, process,
-            generation, at, digest, block)
-        SELECT * FROM new WHERE new.seq = 0 OR EXISTS (SELECT 1 FROM record_parts p
-            WHERE p.tenant = new.tenant AND p.notification = new.notification AND p.job = new.job
-                AND p.seq = new.seq - 1 AND p.ended = 0)
-        ON CONFLICT DO NOTHING RETURNING tenant, notification, job",
+    columns: "tenant, notification, job, seq, kind, ended, process, generation, at, digest, block",
+    statement:
+        "INSERT INTO record_parts (tenant, notification, job, seq, kind, ended, process, generation,
+        at, digest, block) SELECT * FROM v WHERE v.seq = 0 OR EXISTS (SELECT 1 FROM record_parts p
+        WHERE p.tenant = v.tenant AND p.notification = v.notification AND p.job = v.job AND p.seq =
+        v.seq - 1 AND p.ended = 0) ON CONFLICT DO NOTHING RETURNING tenant, notification, job",
 };
 
 const READ_PLACES: Rows = Rows {
-    head: "WITH asked (place, tenant, notification, job, seq) AS (",
-    width: 5,
-    tail: ") SELECT asked.place, p.kind, p.process, p.generation, p.ended, p.block
-        FROM asked CROSS JOIN record_parts p ON p.tenant = asked.tenant
-            AND p.notification = asked.notification AND p.job = asked.job AND p.seq = asked.seq",
+    columns: "place, tenant, notification, job, seq",
+    statement: "SELECT v.place, p.kind, p.process, p.generation, p.ended, p.block FROM v CROSS JOIN
+        record_parts p ON p.tenant = v.tenant AND p.notification = v.notification AND p.job = v.job
+        AND p.seq = v.seq",
 };
+
+/// What the plans of are looked at.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&Rows] = &[&READ_LOGS, &APPEND, &READ_PLACES];
 
 #[async_trait]
 impl Records for SqliteStore {

@@ -14,9 +14,10 @@ use crate::datadir::Rows;
 use crate::model::{JobId, Lane, Millis, NotificationId, TenantId};
 
 const INSERT: Rows = Rows {
-    head: "INSERT INTO waiting (tenant, job, notification, lane, due, why, recipients, body)",
-    width: 8,
-    tail: "",
+    columns: "tenant, job, notification, lane, due, why, recipients, body",
+    statement:
+        "INSERT INTO waiting (tenant, job, notification, lane, due, why, recipients, body) SELECT *
+        FROM v WHERE v.tenant IS NOT NULL",
 };
 
 // Queues with something due, walked from tenant to tenant.
@@ -38,17 +39,21 @@ const SELECT: &str = "
 SELECT tenant, notification, job, lane, due, why, recipients, body FROM waiting WHERE rowid = ?";
 
 const DELETE: Rows = Rows {
-    head: "DELETE FROM waiting WHERE (tenant, job) IN (",
-    width: 2,
-    tail: ") RETURNING tenant, notification, recipients",
+    columns: "tenant, job",
+    statement: "DELETE FROM waiting WHERE rowid IN (SELECT w.rowid FROM v CROSS JOIN waiting w
+        ON w.tenant = v.tenant AND w.job = v.job) RETURNING tenant, notification, recipients",
 };
 
 const RELEASED: Rows = Rows {
-    head: "WITH d (tenant, id, recipients) AS (",
-    width: 3,
-    tail: ") UPDATE notifications AS n SET waiting = max(0, n.waiting - d.recipients)
-        FROM d WHERE n.tenant = d.tenant AND n.id = d.id",
+    columns: "tenant, id, recipients",
+    statement:
+        "UPDATE notifications AS n SET waiting = max(0, n.waiting - v.recipients) FROM v WHERE
+        n.tenant = v.tenant AND n.id = v.id",
 };
+
+/// What the plans of are looked at.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&Rows] = &[&INSERT, &DELETE, &RELEASED];
 
 #[async_trait]
 impl Waiting for SqliteStore {
