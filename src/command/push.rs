@@ -229,8 +229,13 @@ impl Bulk {
                 advice: "name at least one",
             });
         }
+        let notifications = if requests == 1 {
+            "notification"
+        } else {
+            "notifications"
+        };
         terminal.note(format!(
-            "{accepted} recipients accepted and stored in {requests} notifications"
+            "{accepted} recipients accepted and stored in {requests} {notifications}"
         ))?;
         if failed > 0 {
             return Err(Error::Unsuccessful(format!(

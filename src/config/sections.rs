@@ -73,8 +73,6 @@ impl Server {
 /// `[store]` and `[queue]`: where a database is.
 #[derive(Clone, Debug)]
 pub(crate) struct Database {
-    /// The URL, with the data directory filled in. May hold a password.
-    pub(crate) url: Secret,
     /// The file that a `sqlite://` URL names.
     pub(crate) path: PathBuf,
 }
@@ -102,10 +100,7 @@ impl Database {
                 "names a file outside data_dir, which alone is locked against a second process";
             from.complain(key, format!("{key} {text}: put it there"));
         }
-        Self {
-            url: Secret::new(url),
-            path,
-        }
+        Self { path }
     }
 }
 

@@ -83,7 +83,7 @@ fn the_defaults_are_sound_and_say_what_the_design_says() {
     );
     assert_eq!(config.retry.unsent, [1, 5, 30].map(Duration::from_secs));
     assert_eq!(config.store.path, Path::new("data/store.db"));
-    assert_eq!(config.queue.url.reveal(), "sqlite://data/queue.db");
+    assert_eq!(config.queue.path, Path::new("data/queue.db"));
     assert!(config.server.admin_listen.ip().is_loopback());
     assert!(config.auth.signing_key.is_none() && config.auth.master_key.is_none());
     assert!(config.tls.ca_file.is_none());
