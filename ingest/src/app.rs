@@ -98,6 +98,9 @@ pub type MetricsPage = Arc<dyn Fn() -> String + Send + Sync>;
 pub type BrakeRelease =
     Arc<dyn Fn(TenantId, Platform) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Waits until every live engine obeys the control state as it is now, or its lease has lapsed.
+pub type ControlObeyed = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
 /// What the composition root hands over.
 pub struct Parts {
     /// Tenants, keys, devices, receipts.
@@ -120,6 +123,8 @@ pub struct Parts {
     pub metrics: MetricsPage,
     /// Called after the candidates of a brake were released or discarded.
     pub release_brake: BrakeRelease,
+    /// Awaited before a change of limits, a credential or a tenant's life is answered.
+    pub control_obeyed: ControlObeyed,
 }
 
 /// The state of the HTTP faces; cheap to clone.
@@ -138,6 +143,7 @@ pub(crate) struct Inner {
     pub(crate) health: HealthProbe,
     pub(crate) metrics: MetricsPage,
     pub(crate) release_brake: BrakeRelease,
+    pub(crate) control_obeyed: ControlObeyed,
     pub(crate) keys: KeyCache,
     pub(crate) presence: Presence,
     /// Pieces of [`BODY_PIECE`] bytes that bodies may still take.
@@ -164,6 +170,7 @@ impl App {
             health: parts.health,
             metrics: parts.metrics,
             release_brake: parts.release_brake,
+            control_obeyed: parts.control_obeyed,
         }))
     }
 

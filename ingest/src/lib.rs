@@ -34,7 +34,8 @@ mod serve;
 use axum::Router;
 
 pub use app::{
-    App, BrakeRelease, DefaultLimits, EngineHealth, HealthProbe, IngestConfig, MetricsPage, Parts,
+    App, BrakeRelease, ControlObeyed, DefaultLimits, EngineHealth, HealthProbe, IngestConfig,
+    MetricsPage, Parts,
 };
 pub use authenticate::KeyCache;
 pub use openapi::{openapi, operator_openapi};

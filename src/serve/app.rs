@@ -107,6 +107,7 @@ impl App {
             health: health_probe(engine.pulse()),
             metrics: metrics_page(metrics.clone()),
             release_brake: brake_release(engine.handle()),
+            control_obeyed: control_obeyed(engine.handle()),
         };
         let (stop, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
@@ -252,6 +253,13 @@ fn brake_release(engine: EngineHandle) -> clarion_ingest::BrakeRelease {
     Arc::new(move |tenant, platform| {
         let engine = engine.clone();
         Box::pin(async move { engine.release_brake(tenant, platform).await })
+    })
+}
+
+fn control_obeyed(engine: EngineHandle) -> clarion_ingest::ControlObeyed {
+    Arc::new(move || {
+        let engine = engine.clone();
+        Box::pin(async move { engine.obeyed().await })
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use clarion_auth::{MasterKey, TenantId};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::dispatch::{DispatchOptions, Dispatcher};
@@ -19,6 +19,7 @@ use super::worker::{Options, Worker};
 use super::{Clock, Command};
 use crate::broker::Broker;
 use crate::delivery::worker::CREDIT_AT_REST;
+use crate::limits::CONTROL_LEASE;
 use crate::metrics::EngineMetrics;
 use crate::model::{Lane, Millis, Platform};
 use crate::store::Store;
@@ -137,6 +138,28 @@ impl EngineHandle {
             .is_err()
         {
             tracing::debug!("the engine has stopped; its brakes are gone with it");
+        }
+    }
+}
+
+impl EngineHandle {
+    /// Waits until this engine obeys the control state as it is now: pauses, limits, suspensions, deletions. At most for
+    /// [`CONTROL_LEASE`]: an engine that could not read the state for that long hands over nothing.
+    pub async fn obeyed(&self) {
+        let (heard, obeyed) = oneshot::channel();
+        let asked = async {
+            if self
+                .commands
+                .send(Command::Acknowledge(heard))
+                .await
+                .is_ok()
+            {
+                // The driver drops its end once it has read the state, or when it ends itself.
+                drop(obeyed.await);
+            }
+        };
+        if tokio::time::timeout(CONTROL_LEASE, asked).await.is_err() {
+            tracing::debug!("the engine did not acknowledge a change within its lease");
         }
     }
 }

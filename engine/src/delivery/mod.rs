@@ -29,6 +29,7 @@ pub mod worker;
 use std::sync::Arc;
 
 use clarion_auth::TenantId;
+use tokio::sync::oneshot;
 
 use crate::model::{Millis, Platform};
 
@@ -40,4 +41,6 @@ pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 pub(crate) enum Command {
     /// An operator settled the prune candidates of a tenant and platform.
     ReleaseBrake(TenantId, Platform),
+    /// Drop this once the control state as it is now is obeyed.
+    Acknowledge(oneshot::Sender<()>),
 }

@@ -135,6 +135,7 @@ pub(crate) async fn put(mut call: TenantCall) -> Result<Answer, ApiError> {
             Err(store::Error::Conflict(_)) => {}
             answer => {
                 answer?;
+                (call.app.control_obeyed)().await;
                 return Answer::json(&CredentialBody::from(record));
             }
         }
@@ -180,6 +181,7 @@ pub(crate) async fn delete(mut call: TenantCall) -> Result<Answer, ApiError> {
     {
         return Err(ApiError::not_found("credential"));
     }
+    (call.app.control_obeyed)().await;
     Answer::json(&DeletedCredential {
         deleted: true,
         credential_id,

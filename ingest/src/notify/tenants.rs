@@ -251,6 +251,7 @@ pub(crate) async fn patch(mut call: TenantCall) -> Result<Answer, ApiError> {
     let store = &call.app.store;
     let tenant = store.update_tenant(&call.tenant, &patch, call.now).await?;
     call.app.intake.tenant_changed(&call.tenant);
+    (call.app.control_obeyed)().await;
     let credentials = store.credentials(&call.tenant).await?;
     Answer::json(&TenantBody::new(tenant, &credentials))
 }
@@ -263,6 +264,7 @@ pub(crate) async fn delete(call: TenantCall) -> Result<Answer, ApiError> {
     let deleted = call.app.store.delete_tenant(&call.tenant, call.now).await?;
     call.app.keys.forget_tenant(&call.tenant);
     call.app.intake.tenant_changed(&call.tenant);
+    (call.app.control_obeyed)().await;
     if !deleted {
         return Err(ApiError::not_found("tenant"));
     }

@@ -134,6 +134,7 @@ impl House {
                 counted.fetch_add(1, Ordering::SeqCst);
                 Box::pin(async {})
             }),
+            control_obeyed: Arc::new(|| Box::pin(async {})),
         });
         Self {
             public: TowerToHyperService::new(router(app.clone())),

@@ -14,7 +14,7 @@ impl Driver {
         match action {
             Action::Claim(job, request) => self.claims.push((job, request)),
             Action::Commit(job, settlement) => self.commits.push((job, settlement)),
-            Action::Ack(lease) => self.acks.extend(self.leases.remove(&lease)),
+            Action::Ack(lease) => self.ack(lease),
             Action::GiveBack(lease) => drop(self.leases.remove(&lease)),
             Action::Dispatch(slice) => self.dispatch(slice),
             Action::Credit(queue, unacked) => self.parts.broker.set_credit(&queue, unacked),

@@ -43,7 +43,7 @@ impl Driver {
             }
             Done::Unrecordable(job, answers) => self.on_unrecordable(job, answers),
             Done::Acked(leases, answers) => self.on_acked(&leases, answers, now),
-            Done::Buried(lease, Ok(_)) => self.acks.extend(self.leases.remove(&lease)),
+            Done::Buried(lease, Ok(_)) => self.ack(lease),
             Done::Buried(lease, Err(error)) => {
                 tracing::warn!(%error, "a dead row could not be written; its message stays in the queue");
                 drop(self.leases.remove(&lease));
@@ -228,6 +228,10 @@ impl Driver {
                     }));
                 }
                 self.worker.on_control(&state, read_at, now);
+                self.hearing.clear();
+                if !self.unheard.is_empty() {
+                    self.read_control();
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "the control state cannot be read; nothing is handed over without it")

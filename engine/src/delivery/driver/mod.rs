@@ -4,6 +4,7 @@
 
 mod act;
 mod answer;
+mod keep;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use clarion_auth::TenantId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::engine::{AnswerHook, Pulse};
 use super::releaser::Released;
@@ -101,6 +102,9 @@ pub(super) struct Driver {
     committing: bool,
     acking: bool,
     reading_control: bool,
+    /// Who waits for the control read that is under way, and who for the one after it.
+    hearing: Vec<oneshot::Sender<()>>,
+    unheard: Vec<oneshot::Sender<()>>,
     routes: HashMap<(TenantId, Class), Arc<Route>>,
     /// Which class a route's window speaks of.
     classes: HashMap<RouteKey, Class>,
@@ -134,6 +138,8 @@ impl Driver {
             committing: false,
             acking: false,
             reading_control: false,
+            hearing: Vec::new(),
+            unheard: Vec::new(),
             routes: HashMap::new(),
             classes: HashMap::new(),
             prepared: HashMap::new(),
@@ -230,7 +236,7 @@ impl Driver {
                         published_at: lease.published_at,
                     };
                     self.worker.on_leased(&message, now);
-                    self.leases.insert(lease.id, lease);
+                    self.keep(lease);
                 }
                 Delivery::LeasesLost => {
                     self.worker.on_leases_lost(now);
@@ -255,6 +261,7 @@ impl Driver {
         if std::mem::replace(&mut self.reading_control, true) {
             return;
         }
+        self.hearing.append(&mut self.unheard);
         let (store, read_at, version) = (
             Arc::clone(&self.parts.store),
             self.now(),
@@ -269,6 +276,12 @@ impl Driver {
         match command {
             Command::ReleaseBrake(tenant, platform) => {
                 self.worker.on_brake_released(&tenant, platform)
+            }
+            Command::Acknowledge(heard) => {
+                // Those who waited no longer than a lease have had their answer, so that few are kept.
+                self.unheard.retain(|waiting| !waiting.is_closed());
+                self.unheard.push(heard);
+                self.read_control();
             }
         }
     }
