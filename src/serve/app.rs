@@ -43,6 +43,7 @@ pub(crate) struct App {
     engine: Engine,
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
+    faces: clarion_ingest::App,
     stop: watch::Sender<bool>,
     servers: JoinSet<anyhow::Result<()>>,
     grace: Duration,
@@ -123,7 +124,7 @@ impl App {
         ));
         servers.spawn(serve(
             admin,
-            clarion_ingest::operator_router(state),
+            clarion_ingest::operator_router(state.clone()),
             stopped.clone(),
             config.server.shutdown_grace,
         ));
@@ -134,6 +135,7 @@ impl App {
             engine,
             store,
             broker,
+            faces: state,
             stop,
             servers,
             grace: config.server.shutdown_grace,
@@ -162,6 +164,7 @@ impl App {
                 Err(error) => tracing::error!(%error, "a listener failed"),
             }
         }
+        self.faces.keys().flush().await;
         self.engine.stop().await;
         if tokio::time::timeout(self.grace, async {
             tokio::join!(self.broker.close(), self.store.close())

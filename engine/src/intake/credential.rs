@@ -43,9 +43,19 @@ pub fn check_credential(
         return Err(CredentialRefusal::Expired);
     }
     Ok(CheckedCredential {
-        kind: credential.kind(),
+        kind: kind_of(credential),
         public: credential.public(&parsed).to_string(),
     })
+}
+
+fn kind_of(credential: &StoredCredential) -> CredentialKind {
+    match credential {
+        StoredCredential::ApnsKey { .. } => CredentialKind::ApnsKey,
+        StoredCredential::ApnsP12 { .. } | StoredCredential::ApnsPem { .. } => {
+            CredentialKind::ApnsCertificate
+        }
+        StoredCredential::Fcm { .. } => CredentialKind::Fcm,
+    }
 }
 
 /// The place of a credential among its tenant's: one for each of Apple's environments, and one for Google.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{Credential, apns, fcm};
-use crate::store::CredentialKind;
 
 /// A provider credential as its owner gave it. Its JSON is what is sealed.
 #[derive(Clone, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
@@ -108,16 +107,6 @@ impl StoredCredential {
         })
     }
 
-    /// Which kind of row it makes.
-    #[must_use]
-    pub fn kind(&self) -> CredentialKind {
-        match self {
-            Self::ApnsKey { .. } => CredentialKind::ApnsKey,
-            Self::ApnsP12 { .. } | Self::ApnsPem { .. } => CredentialKind::ApnsCertificate,
-            Self::Fcm { .. } => CredentialKind::Fcm,
-        }
-    }
-
     /// What may be shown of it: names that are public, and a fingerprint. Needs the parsed credential.
     #[must_use]
     pub fn public(&self, parsed: &Credential) -> Value {
@@ -150,7 +139,12 @@ impl StoredCredential {
 
 impl std::fmt::Debug for StoredCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "StoredCredential({:?})", self.kind())
+f.write_str(match self {
+            Self::ApnsKey { .. } => "StoredCredential::ApnsKey(..)",
+            Self::ApnsP12 { .. } => "StoredCredential::ApnsP12(..)",
+            Self::ApnsPem { .. } => "StoredCredential::ApnsPem(..)",
+            Self::Fcm { .. } => "StoredCredential::Fcm(..)",
+        })
     }
 }
 
