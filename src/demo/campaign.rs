@@ -1,12 +1,13 @@
 //! The campaign: bulks and single notifications at once, watched until every one has finished.
 //! It must not know what the providers are told to do.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clarion_engine::model::FinalState;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::DemoCommand;
 use super::stage::Stage;

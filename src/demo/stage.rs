@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clarion_auth::token::{AccessTokenIssuer, Issuer};
@@ -14,6 +14,7 @@ use clarion_simulator::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::DemoCommand;
 use crate::command::client::{Call, Client, Credential};
@@ -142,8 +143,9 @@ impl Stage {
             .map_or("user-0", |device| &device.user_id);
         terminal.line(format!(
             "\nThe demo stays up; stop it with Ctrl-C. Try:\n\n\
-             curl -s {url}/tenants/{tenant}/notify -H 'X-API-Key: {key}' -H 'Content-Type: application/json' \\\n  \
-             -d '{{\"user_id\": \"{user}\", \"alert\": {{\"title\": \"Hello\", \"body\": \"from curl\"}}}}'\n\n\
+             curl -s {url}/tenants/{tenant}/notify \\\n  \
+             -H 'X-API-Key: {key}' -H 'Content-Type: application/json' \\\n  \
+             -d '{{\"user_id\": \"{user}\", \"alert\": {{\"title\": \"Hello\"}}}}'\n\n\
              curl -s {url}/tenants/{tenant}/notifications/MESSAGE_ID -H 'X-API-Key: {key}'\n\n\
              curl -s http://{}/metrics\n\n\
              curl -s {}/stats",
@@ -289,7 +291,7 @@ async fn register(
             .enumerate()
             .map(|(index, device)| {
                 let number = chunk * REGISTRATIONS + index;
-                let platform = if number % 2 == 0 { "ios" } else { "android" };
+                let platform = if number.is_multiple_of(2) { "ios" } else { "android" };
                 json!({"user_id": device.user_id, "token": device.device_token, "platform": platform})
             })
             .collect();

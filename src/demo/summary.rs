@@ -3,6 +3,7 @@
 
 use std::sync::PoisonError;
 
+use clarion_simulator::Stats;
 use serde_json::json;
 
 use super::DemoCommand;
@@ -10,6 +11,19 @@ use super::campaign::Campaign;
 use super::ledger::Verdict;
 use super::stage::{DEAD_SHARE, Stage};
 use crate::terminal::Terminal;
+
+/// What is shown, in either form.
+struct Summary<'a> {
+    stage: &'a Stage,
+    campaign: &'a Campaign,
+    verdict: &'a Verdict,
+    stats: Stats,
+    exact: bool,
+    per_second: f64,
+    /// p50 and p99 in milliseconds, by lane.
+    latency: [[u32; 2]; 2],
+    memory_mib: u64,
+}
 
 /// Shows what happened; answers whether the ledger is exact.
 ///
@@ -22,81 +36,125 @@ pub(super) fn show(
     verdict: &Verdict,
     terminal: &mut Terminal,
 ) -> anyhow::Result<bool> {
-    let exact = verdict.is_exact(campaign.entries);
-    let stats = stage.simulator.stats();
-    let count = |state: &str| campaign.counts.get(state).copied().unwrap_or_default();
-    let retried = stats
-        .processed
-        .saturating_sub(stats.accepted())
-        .saturating_sub(count("unregistered"));
-    let latency = latencies(stage);
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = verdict.received as f64 / campaign.took.as_secs_f64();
-    let memory = peak_memory_mib();
+    let per_second = verdict.received as f64 / campaign.took.as_secs_f64();
+    let summary = Summary {
+        stage,
+        campaign,
+        verdict,
+        stats: stage.simulator.stats(),
+        exact: verdict.is_exact(campaign.entries),
+        per_second,
+        latency: latencies(stage),
+        memory_mib: peak_memory_mib(),
+    };
     if command.json {
-        let value = json!({
-            "seed": stage.seed, "exact": exact, "entries": campaign.entries, "counts": campaign.counts,
-            "seconds": campaign.took.as_secs_f64(), "per_second": rate, "refused_and_retried": retried,
-            "latency_ms": {"transactional": latency[0], "bulk": latency[1]}, "peak_memory_mib": memory,
-            "ledger": {"expected": verdict.expected, "received": verdict.received, "missing": verdict.missing,
-                "unexpected": verdict.unexpected, "duplicates": verdict.duplicates,
-                "unanswered": verdict.unanswered, "most_copies": verdict.most_copies},
-        });
-        terminal.line(serde_json::to_string_pretty(&value)?)?;
-        return Ok(exact);
+        terminal.line(summary.json()?)?;
+    } else {
+        terminal.line("")?;
+        for (name, value) in summary.rows() {
+            terminal.line(format!("  {name:<46} {value}"))?;
+        }
+        terminal.line(summary.ledger())?;
     }
-    let dead = stage.devices.iter().filter(|device| device.is_dead).count();
-    let rows = [
-        ("accepted by the providers", verdict.received.to_string()),
-        (
-            "unregistered",
-            format!(
-                "{} ({dead} dead devices of {}, share {DEAD_SHARE})",
-                count("unregistered"),
-                stage.devices.len()
+    Ok(summary.exact)
+}
+
+impl Summary<'_> {
+    fn count(&self, state: &str) -> u64 {
+        self.campaign.counts.get(state).copied().unwrap_or_default()
+    }
+
+    /// Answers that were neither an acceptance nor a dead device's.
+    fn retried(&self) -> u64 {
+        let refused = self.stats.processed.saturating_sub(self.stats.accepted());
+        refused.saturating_sub(self.count("unregistered"))
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let devices = &self.stage.devices;
+        let dead = devices.iter().filter(|device| device.is_dead).count();
+        let broken =
+            self.stats.unprocessed + self.stats.resets + self.stats.cuts + self.stats.goaways;
+        let latency = |lane: usize| {
+            let [p50, p99] = self.latency[lane];
+            format!("p50 {p50} ms, p99 {p99} ms")
+        };
+        let unregistered = format!(
+            "{} ({dead} dead devices of {}, share {DEAD_SHARE})",
+            self.count("unregistered"),
+            devices.len()
+        );
+        let time = format!(
+            "{:.1} s, {:.0} a second",
+            self.campaign.took.as_secs_f64(),
+            self.per_second
+        );
+        vec![
+            (
+                "accepted by the providers",
+                self.verdict.received.to_string(),
             ),
-        ),
-        (
-            "users without a device by then",
-            count("no_device").to_string(),
-        ),
-        (
-            "refused, throttled or failed, and tried again",
-            retried.to_string(),
-        ),
-        (
-            "streams refused, cut or reset",
-            (stats.unprocessed + stats.resets + stats.cuts + stats.goaways).to_string(),
-        ),
-        (
-            "time",
-            format!("{:.1} s, {rate:.0} a second", campaign.took.as_secs_f64()),
-        ),
-        (
-            "accept to answer, single",
-            format!("p50 {} ms, p99 {} ms", latency[0][0], latency[0][1]),
-        ),
-        (
-            "accept to answer, bulk",
-            format!("p50 {} ms, p99 {} ms", latency[1][0], latency[1][1]),
-        ),
-        ("peak memory of everything", format!("{memory} MiB")),
-    ];
-    terminal.line("")?;
-    for (name, value) in rows {
-        terminal.line(format!("  {name:<46} {value}"))?;
+            ("unregistered, and pruned", unregistered),
+            (
+                "users without a device by then",
+                self.count("no_device").to_string(),
+            ),
+            (
+                "refused, throttled or failed, and tried again",
+                self.retried().to_string(),
+            ),
+            ("streams refused, cut or reset", broken.to_string()),
+            ("time", time),
+            ("accept to answer, single", latency(0)),
+            ("accept to answer, bulk", latency(1)),
+            (
+                "peak memory of everything",
+                format!("{} MiB", self.memory_mib),
+            ),
+        ]
     }
-    terminal.line(format!(
-        "\n  ledger: {} expected, {} received, {} missing, {} unexpected, {} duplicates for {} requests that got no answer: {}",
-        verdict.expected,
-        verdict.received,
-        verdict.missing,
-        verdict.unexpected,
-        verdict.duplicates,
-        verdict.unanswered,
-        if exact { "exact" } else { "NOT EXACT" },
-    ))?;
-    Ok(exact)
+
+    fn ledger(&self) -> String {
+        let Verdict {
+            expected,
+            received,
+            missing,
+            unexpected,
+            duplicates,
+            unanswered,
+            ..
+        } = self.verdict;
+        let verdict = if self.exact { "exact" } else { "NOT EXACT" };
+        format!(
+            "\n  ledger: {expected} expected, {received} received, {missing} missing,\n  {unexpected} unexpected, \
+             {duplicates} duplicates for {unanswered} requests that got no answer: {verdict}"
+        )
+    }
+
+    fn json(&self) -> serde_json::Result<String> {
+        let verdict = self.verdict;
+        serde_json::to_string_pretty(&json!({
+            "seed": self.stage.seed,
+            "exact": self.exact,
+            "entries": self.campaign.entries,
+            "counts": self.campaign.counts,
+            "seconds": self.campaign.took.as_secs_f64(),
+            "per_second": self.per_second,
+            "refused_and_retried": self.retried(),
+            "latency_ms": {"transactional": self.latency[0], "bulk": self.latency[1]},
+            "peak_memory_mib": self.memory_mib,
+            "ledger": {
+                "expected": verdict.expected,
+                "received": verdict.received,
+                "missing": verdict.missing,
+                "unexpected": verdict.unexpected,
+                "duplicates": verdict.duplicates,
+                "most_copies": verdict.most_copies,
+                "unanswered": verdict.unanswered,
+            },
+        }))
+    }
 }
 
 /// p50 and p99 of both lanes.
@@ -108,9 +166,8 @@ fn latencies(stage: &Stage) -> [[u32; 2]; 2] {
     let mut of = |lane: usize| {
         let sorted = &mut latencies[lane];
         sorted.sort_unstable();
-        let at = |percent: usize| {
-            sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1)))
-        };
+        let last = sorted.len().saturating_sub(1);
+        let at = |percent: usize| sorted.get((sorted.len() * percent / 100).min(last));
         [50, 99].map(|percent| at(percent).copied().unwrap_or_default())
     };
     [of(0), of(1)]
@@ -119,13 +176,7 @@ fn latencies(stage: &Stage) -> [[u32; 2]; 2] {
 /// The process's high-water mark; the kernel's own number.
 fn peak_memory_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap_or_default();
-    line.split_whitespace()
-        .next()
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .unwrap_or_default()
-        / 1_024
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() / 1_024
 }

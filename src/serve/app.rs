@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clarion_auth::token::{AccessTokenVerifier, Issuer};
+use clarion_auth::token::{AccessTokenVerifier, Issuer, SigningKey};
 use clarion_engine::broker::Broker;
 use clarion_engine::broker::embedded::EmbeddedBroker;
 use clarion_engine::datadir::DataDir;
@@ -75,33 +75,30 @@ impl App {
         let process = Uuid::new_v4();
         let (store, broker) = open(config, &data_dir, process).await?;
         let bulk_accepted = Arc::new(Notify::new());
-        let waiting_written = Arc::new(Notify::new());
         let backends = Backends {
             store: Arc::clone(&store),
             broker: Arc::clone(&broker),
             master_key: Arc::clone(&master_key),
             bulk_accepted: Arc::clone(&bulk_accepted),
-            waiting_written,
+            waiting_written: Arc::new(Notify::new()),
             clock: Arc::new(now) as Clock,
         };
         let engine =
             Engine::start(engine_options(config, process, now(), hooks)?, backends).await?;
+        let mac = master_key.mac_key("notification id")?;
+        let (at_store, at_broker) = (Arc::clone(&store), Arc::clone(&broker));
         let intake = Intake::new(
-            Arc::clone(&store),
-            Arc::clone(&broker),
-            master_key.mac_key("notification id")?,
+            at_store,
+            at_broker,
+            mac,
             config.limits.backlog,
             bulk_accepted,
         );
-        let issuer = Issuer {
-            iss: config.auth.issuer.clone(),
-            aud: config.auth.audience.clone(),
-        };
         let parts = clarion_ingest::Parts {
             store: Arc::clone(&store),
             broker: Arc::clone(&broker),
             intake: Arc::new(intake),
-            access_tokens: AccessTokenVerifier::new(&issuer, [signing_key.public()])?,
+            access_tokens: verifier(config, &signing_key)?,
             sealer: master_key,
             config: ingest_config(config),
             now,
@@ -110,24 +107,19 @@ impl App {
             release_brake: brake_release(engine.handle()),
             control_obeyed: control_obeyed(engine.handle()),
         };
-        let (stop, stopped) = watch::channel(false);
-        let mut servers = JoinSet::new();
-        let state = clarion_ingest::App::new(parts);
+        let faces = clarion_ingest::App::new(parts);
         let public = listen(config.server.listen, "server.listen").await?;
         let admin = listen(config.server.admin_listen, "server.admin_listen").await?;
         let addresses = (public.local_addr()?, admin.local_addr()?);
-        servers.spawn(serve(
-            public,
-            clarion_ingest::router(state.clone()),
-            stopped.clone(),
-            config.server.shutdown_grace,
-        ));
-        servers.spawn(serve(
-            admin,
-            clarion_ingest::operator_router(state.clone()),
-            stopped.clone(),
-            config.server.shutdown_grace,
-        ));
+        let (stop, stopped) = watch::channel(false);
+        let grace = config.server.shutdown_grace;
+        let (outside, inside) = (
+            clarion_ingest::router(faces.clone()),
+            clarion_ingest::operator_router(faces.clone()),
+        );
+        let mut servers = JoinSet::new();
+        servers.spawn(serve(public, outside, stopped.clone(), grace));
+        servers.spawn(serve(admin, inside, stopped.clone(), grace));
         servers.spawn(upkeep(metrics, stopped));
         Ok(Self {
             public: addresses.0,
@@ -135,10 +127,10 @@ impl App {
             engine,
             store,
             broker,
-            faces: state,
+            faces,
             stop,
             servers,
-            grace: config.server.shutdown_grace,
+            grace,
         })
     }
 }
@@ -175,6 +167,14 @@ impl App {
             tracing::warn!("the databases did not close in time; what they confirmed is on disk");
         }
     }
+}
+
+fn verifier(config: &Config, key: &SigningKey) -> anyhow::Result<AccessTokenVerifier> {
+    let issuer = Issuer {
+        iss: config.auth.issuer.clone(),
+        aud: config.auth.audience.clone(),
+    };
+    Ok(AccessTokenVerifier::new(&issuer, [key.public()])?)
 }
 
 async fn open(

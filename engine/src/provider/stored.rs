@@ -139,7 +139,7 @@ impl StoredCredential {
 
 impl std::fmt::Debug for StoredCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-f.write_str(match self {
+        f.write_str(match self {
             Self::ApnsKey { .. } => "StoredCredential::ApnsKey(..)",
             Self::ApnsP12 { .. } => "StoredCredential::ApnsP12(..)",
             Self::ApnsPem { .. } => "StoredCredential::ApnsPem(..)",

@@ -181,10 +181,11 @@ fn take_group<T>(from: &mut Vec<T>) -> Vec<T> {
 fn report(alert: &Alert) {
     match alert {
         Alert::PruningFrozen(tenant, platform) => {
-            tracing::warn!(%tenant, platform = platform.as_str(), "too many device tokens are called dead: pruning is frozen");
+            tracing::warn!(%tenant, platform = platform.as_str(), "too many dead devices: pruning is frozen");
         }
         Alert::CredentialPaused(tenant, class, reason) => {
-            tracing::warn!(%tenant, credential = class.credential_id(), reason, "the provider refuses this credential");
+            let credential = class.credential_id();
+            tracing::warn!(%tenant, credential, reason, "the provider refuses this credential");
         }
         Alert::Poison(tenant, detail) => {
             tracing::error!(%tenant, detail, "a job became a dead row")

@@ -68,7 +68,8 @@ impl Driver {
             }
             Ok(Routed::Missing) => self.worker.on_route(tenant, class, false),
             Ok(Routed::Unusable(error)) => {
-                tracing::error!(%tenant, credential = class.credential_id(), %error, "a stored credential cannot be used");
+                let credential = class.credential_id();
+                tracing::error!(%tenant, credential, %error, "a stored credential cannot be used");
                 self.worker.on_route(tenant, class, false);
             }
             Err(error) => {
@@ -101,7 +102,8 @@ impl Driver {
             }
             Err(Error::Data(cause)) => self.isolate(group, &cause.to_string(), now),
             Err(error) => {
-                tracing::error!(%error, jobs = group.len(), "the record cannot be written; nothing more is handed over");
+                let jobs = group.len();
+                tracing::error!(%error, jobs, "the record cannot be written: nothing is handed over");
                 self.worker.on_commit_failing(true);
                 self.recommit(group);
             }
@@ -134,7 +136,7 @@ impl Driver {
         if group.len() == 1
             && let Some((job, settlement)) = group.pop()
         {
-            tracing::error!(job = %settlement.key.job, cause, "the record of a job cannot be written; it becomes a dead row");
+            tracing::error!(job = %settlement.key.job, cause, "unrecordable: a dead row instead");
             let minimal = unrecordable(&settlement, cause);
             let (store, writer) = (Arc::clone(&self.parts.store), self.worker.writer());
             self.running.push(Box::pin(async move {

@@ -199,7 +199,8 @@ impl Driver {
                 Some(event) = inputs.dispatched.recv() => self.on_dispatched(event, &mut inputs.dispatched),
                 _ = tick.tick() => self.on_tick(),
                 () = tokio::time::sleep_until(deadline) => {
-                    tracing::warn!(unrecorded = self.worker.unrecorded(), "stopped before all answers were recorded");
+                    let unrecorded = self.worker.unrecorded();
+                    tracing::warn!(unrecorded, "stopped before all answers were recorded");
                     break;
                 }
             }
