@@ -95,16 +95,24 @@ pub struct Brakes {
 }
 
 impl Brakes {
-    /// One outcome more; outcomes that say nothing about the device are passed over. Observe a batch before settling
-    /// it, so that the batch that freezes is itself frozen.
-    pub fn observe(
+    /// Some outcomes of a tenant more; those that say nothing about the device are passed over. Answers which brakes go
+    /// on with them. Observe a batch before settling it, so that the batch that freezes is itself frozen.
+    pub fn observe<'o>(
         &mut self,
         tenant: &TenantId,
-        platform: Platform,
-        outcome: &Outcome,
-    ) -> Option<Froze> {
-        let dead = Brake::verdict(outcome)?;
-        self.brake(tenant, platform).observe(dead)
+        outcomes: impl IntoIterator<Item = (Platform, &'o Outcome)>,
+    ) -> Vec<(Platform, Froze)> {
+        let verdict = |(platform, outcome)| Some((platform, Brake::verdict(outcome)?));
+        let mut verdicts = outcomes.into_iter().filter_map(verdict).peekable();
+        if verdicts.peek().is_none() {
+            return Vec::new();
+        }
+        let brakes = self.brakes(tenant);
+        let observe = |(platform, dead)| {
+            let froze = brakes[platform as usize].observe(dead)?;
+            Some((platform, froze))
+        };
+        verdicts.filter_map(observe).collect()
     }
 
     /// Whether the brake is on.
@@ -116,17 +124,17 @@ impl Brakes {
 
     /// Puts a brake on: a process found kept candidates at its start, or another process froze.
     pub fn freeze(&mut self, tenant: &TenantId, platform: Platform) {
-        *self.brake(tenant, platform) = Brake::on();
+        self.brakes(tenant)[platform as usize] = Brake::on();
     }
 
     /// The operator released the candidates: they are pruned, and judging starts anew.
     pub fn release(&mut self, tenant: &TenantId, platform: Platform) {
-        self.brake(tenant, platform).reset();
+        self.brakes(tenant)[platform as usize].reset();
     }
 
     /// The operator discarded the candidates: they stay, and judging starts anew.
     pub fn discard(&mut self, tenant: &TenantId, platform: Platform) {
-        self.brake(tenant, platform).reset();
+        self.brakes(tenant)[platform as usize].reset();
     }
 
     /// The tenant is gone.
@@ -134,13 +142,13 @@ impl Brakes {
         self.brakes.remove(tenant);
     }
 
-    fn brake(&mut self, tenant: &TenantId, platform: Platform) -> &mut Brake {
+    fn brakes(&mut self, tenant: &TenantId) -> &mut [Brake; PLATFORMS] {
         if self.brakes.len() >= BRAKED_TENANTS_MAX && !self.brakes.contains_key(tenant) {
             // What is dropped has to collect its outcomes again; a brake that is on is never dropped.
             self.brakes
                 .retain(|_, brakes| brakes.iter().any(Brake::is_frozen));
         }
-        &mut self.brakes.entry(tenant.clone()).or_default()[platform as usize]
+        self.brakes.entry(tenant.clone()).or_default()
     }
 }
 
@@ -148,6 +156,11 @@ impl Brakes {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    fn observe(brakes: &mut Brakes, tenant: &TenantId, outcome: &Outcome) -> Option<Froze> {
+        let froze = brakes.observe(tenant, [(Platform::Ios, outcome)]);
+        froze.first().map(|(_, froze)| *froze)
+    }
 
     fn feed(brake: &mut Brake, dead: u32, alive: u32) -> Option<Froze> {
         let deaths = (0..dead)
@@ -199,14 +212,11 @@ mod tests {
         let mut brakes = Brakes::default();
         let mut froze = 0;
         for _ in 0..JUDGED_FROM {
-            froze += usize::from(brakes.observe(&tenant, Platform::Ios, &dead).is_some());
+            froze += usize::from(observe(&mut brakes, &tenant, &dead).is_some());
         }
         assert_eq!(froze, 1);
         for _ in 0..1_000 {
-            assert_eq!(
-                brakes.observe(&tenant, Platform::Ios, &Outcome::Accepted),
-                None
-            );
+            assert_eq!(observe(&mut brakes, &tenant, &Outcome::Accepted), None);
         }
         assert!(brakes.is_frozen(&tenant, Platform::Ios));
         assert!(!brakes.is_frozen(&tenant, Platform::Android));
@@ -214,9 +224,26 @@ mod tests {
         brakes.release(&tenant, Platform::Ios);
         assert!(!brakes.is_frozen(&tenant, Platform::Ios));
         for _ in 1..JUDGED_FROM {
-            assert_eq!(brakes.observe(&tenant, Platform::Ios, &dead), None);
+            assert_eq!(observe(&mut brakes, &tenant, &dead), None);
         }
-        assert!(brakes.observe(&tenant, Platform::Ios, &dead).is_some());
+        assert!(observe(&mut brakes, &tenant, &dead).is_some());
+    }
+
+    #[test]
+    fn a_batch_is_judged_outcome_by_outcome_for_each_platform() {
+        let tenant: TenantId = "acme".parse().expect("an id");
+        let dead = Outcome::Unregistered {
+            reason: "Unregistered".into(),
+            since: None,
+        };
+        let many = JUDGED_FROM as usize;
+        let phones = std::iter::repeat_n((Platform::Ios, &dead), many);
+        let watches = std::iter::repeat_n((Platform::Watchos, &Outcome::Accepted), many);
+        let mut brakes = Brakes::default();
+        let (dead, of) = (JUDGED_FROM, JUDGED_FROM);
+        let expected = vec![(Platform::Ios, Froze { dead, of })];
+        assert_eq!(brakes.observe(&tenant, phones.chain(watches)), expected);
+        assert!(!brakes.is_frozen(&tenant, Platform::Watchos));
     }
 
     #[test]
@@ -237,10 +264,7 @@ mod tests {
         brakes.freeze(&frozen, Platform::Watchos);
         for number in 0..=BRAKED_TENANTS_MAX {
             let tenant: TenantId = format!("t{number}").parse().expect("an id");
-            assert_eq!(
-                brakes.observe(&tenant, Platform::Ios, &Outcome::Accepted),
-                None
-            );
+            assert_eq!(observe(&mut brakes, &tenant, &Outcome::Accepted), None);
         }
         assert!(brakes.brakes.len() <= BRAKED_TENANTS_MAX);
         assert!(brakes.is_frozen(&frozen, Platform::Watchos));

@@ -194,8 +194,22 @@ impl<K: Eq + Hash + Clone> Breakers<K> {
 
     /// What came of a request, or of a connect.
     pub fn record(&mut self, key: &K, signal: Signal, now: Millis) -> Option<Change> {
+        self.record_all(key, [signal], now)
+    }
+
+    /// What came of some requests; the last change that they bring about.
+    pub fn record_all(
+        &mut self,
+        key: &K,
+        signals: impl IntoIterator<Item = Signal>,
+        now: Millis,
+    ) -> Option<Change> {
         let scale = self.scale;
-        self.entry(key, now)?.record(signal, now, scale)
+        let mut signals = signals.into_iter().peekable();
+        signals.peek()?;
+        let breaker = self.entry(key, now)?;
+        let changes = signals.filter_map(|signal| breaker.record(signal, now, scale));
+        changes.last()
     }
 
     /// The credential rests until then: refused, throttled as a whole, or without a connection. A probe follows.

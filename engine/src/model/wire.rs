@@ -63,12 +63,6 @@ impl WireError {
     }
 }
 
-#[derive(Encode, Decode)]
-struct VersionOnly {
-    #[n(0)]
-    version: u16,
-}
-
 #[derive(Encode)]
 struct EnvelopeOut<'a> {
     #[n(0)]
@@ -153,7 +147,7 @@ impl Envelope {
     /// # Errors
     /// A [`WireError`] whose reason becomes that of the dead row.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let VersionOnly { version } = minicbor::decode(bytes)?;
+        let version = version_of(bytes)?;
         if version != VERSION {
             return Err(WireError::UnknownVersion(version));
         }
@@ -162,6 +156,13 @@ impl Envelope {
         let jobs = jobs.into_iter().map(job_of).collect::<Result<_, _>>()?;
         Ok(Self { jobs })
     }
+}
+
+/// The first member of the envelope, without a look at the rest: that may be 60 kB, and is read once it is known to be ours.
+fn version_of(bytes: &[u8]) -> Result<u16, minicbor::decode::Error> {
+    let mut decoder = minicbor::Decoder::new(bytes);
+    decoder.array()?;
+    decoder.u16()
 }
 
 fn job_of(wire: JobIn<'_>) -> Result<Job, WireError> {

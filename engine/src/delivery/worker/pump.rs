@@ -310,23 +310,15 @@ impl Worker {
 
     /// What breaker and brake learn from a slice.
     fn observe(&mut self, slice: &InFlight, outcomes: &[Outcome], now: Millis) {
-        for outcome in outcomes {
-            self.routes.record(&slice.tenant, slice.class, outcome, now);
-        }
-        let recipients = &slice.recipients[slice.range.clone()];
-        for (recipient, outcome) in recipients.iter().zip(outcomes) {
-            let platform = recipient.address.platform;
-            if self
-                .brakes
-                .observe(&slice.tenant, platform, outcome)
-                .is_some()
-            {
-                self.actions.push(Action::Alert(Alert::PruningFrozen(
-                    slice.tenant.clone(),
-                    platform,
-                )));
-            }
-        }
+        self.routes
+            .record(&slice.tenant, slice.class, outcomes, now);
+        let recipients = slice.recipients[slice.range.clone()].iter();
+        let platforms = recipients.map(|recipient| recipient.address.platform);
+        let froze = self.brakes.observe(&slice.tenant, platforms.zip(outcomes));
+        let alerts = froze.into_iter().map(|(platform, _)| {
+            Action::Alert(Alert::PruningFrozen(slice.tenant.clone(), platform))
+        });
+        self.actions.extend(alerts);
     }
 
     fn cut_all(&mut self, now: Millis) {

@@ -184,18 +184,17 @@ impl Routes {
         }
     }
 
-    /// What an answer says about the provider.
+    /// What a slice's answers say about the provider.
     pub(super) fn record(
         &mut self,
         tenant: &TenantId,
         class: Class,
-        outcome: &Outcome,
+        outcomes: &[Outcome],
         now: Millis,
     ) {
-        if let Some(signal) = Signal::of(outcome) {
-            self.breakers(class)
-                .record(&(tenant.clone(), class), signal, now);
-        }
+        let signals = outcomes.iter().filter_map(Signal::of);
+        self.breakers(class)
+            .record_all(&(tenant.clone(), class), signals, now);
     }
 
     /// The credential rests until then.
