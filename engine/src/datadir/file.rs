@@ -18,7 +18,7 @@ const ROW_BUFFER: usize = 512;
 /// Page cache of the writing connection, KiB.
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// Page cache of a reading connection, KiB.
-const READER_CACHE_KIB: u32 = 4 * 1024;
+const READER_CACHE_KIB: u32 = 8 * 1024;
 /// Pages in the write-ahead log after which it is copied back into the file.
 const CHECKPOINT_PAGES: u32 = 2_000;
 /// The log is cut back to this size after a checkpoint, bytes.

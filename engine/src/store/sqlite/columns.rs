@@ -60,7 +60,7 @@ impl Coded for CredentialKind {
 /// What stands in a column and should not.
 #[derive(Debug, thiserror::Error)]
 #[error("column {0} holds what this build cannot read")]
-struct Unreadable(usize);
+pub(super) struct Unreadable(pub(super) usize);
 
 /// Reads the columns of a row of one table.
 pub(super) struct Columns<'r> {
@@ -153,10 +153,18 @@ impl<'r> Columns<'r> {
     }
 
     fn corrupt(&self, column: usize) -> Error {
-        Error::Corrupt {
-            table: self.table,
-            source: Box::new(Unreadable(column)),
-        }
+        corrupt(self.table, Unreadable(column))
+    }
+}
+
+/// What is stored in `table` cannot be read.
+pub(super) fn corrupt(
+    table: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::Corrupt {
+        table,
+        source: Box::new(source),
     }
 }
 

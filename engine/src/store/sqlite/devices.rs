@@ -8,10 +8,10 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::super::{Devices, Error, PruneCandidate, Registration, ResolvedDevice, UserCursor};
-use super::columns::{Coded, Columns, int};
+use super::columns::{Coded, Columns, Unreadable, corrupt, int};
 use super::{SqliteStore, require_tenant};
 use crate::datadir::{Binder, Rows};
-use crate::model::{Device, DeviceId, Millis, Platform, TenantId};
+use crate::model::{Device, DeviceId, Environment, Millis, Platform, TenantId};
 
 const REGISTER: Rows = Rows {
     columns: "tenant, user_id, platform, environment, device_token, app_version, created_at, registered_at",
@@ -43,14 +43,32 @@ const HAVE_DEVICES: Rows = Rows {
         v.user_id AND d.pruned_at IS NULL)",
 };
 
-// CROSS JOIN: the users lead, and the index finds the devices of each.
+// CROSS JOIN: the users lead, and the index finds the devices of each. All devices come in one value, because
+// a row of nine values costs more to hand from thread to thread than to find.
 const RESOLVE: Rows = Rows {
     columns: "place, user_id, after",
-    statement: "SELECT d.id, d.user_id, d.platform, d.environment, d.device_token, d.app_version,
-        d.created_at, d.registered_at, d.last_accepted_at, v.place FROM v CROSS JOIN devices d WHERE
-        d.tenant = ? AND d.user_id = v.user_id AND d.id > v.after AND d.pruned_at IS NULL ORDER BY
-        v.place, d.id LIMIT ?",
+    statement: "SELECT json_group_array(json_array(place, id, platform, environment, device_token,
+            app_version, created_at, registered_at, last_accepted_at))
+        FROM (SELECT v.place, d.id, d.platform, d.environment, d.device_token, d.app_version,
+                d.created_at, d.registered_at, d.last_accepted_at
+            FROM v CROSS JOIN devices d
+            WHERE d.tenant = ? AND d.user_id = v.user_id AND d.id > v.after
+                AND d.pruned_at IS NULL
+            ORDER BY v.place, d.id LIMIT ?)",
 };
+
+/// One device as [`RESOLVE`] returns it.
+type Resolved = (
+    usize,
+    DeviceId,
+    i64,
+    i64,
+    Box<str>,
+    Option<Box<str>>,
+    Millis,
+    Millis,
+    Option<Millis>,
+);
 
 const SELECT_CANDIDATES: &str = "
 SELECT tenant, device, platform, dead_since, reason, noted_at FROM prune_candidates
@@ -193,14 +211,15 @@ impl Devices for SqliteStore {
         };
         let mut reader = self.reader().await?;
         let rows = RESOLVE.fetch_once(&mut reader, &asked, bind, tail).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ResolvedDevice {
-                    user: Columns::of(row, "devices").small(9)?,
-                    device: read_device(row)?,
-                })
-            })
-            .collect()
+        let row = rows.first().ok_or(Error::NotFound("an answer"))?;
+        let json: &str = Columns::of(row, "devices").get(0)?;
+        let found: Vec<Resolved> = serde_json::from_str(json).map_err(|e| corrupt("devices", e))?;
+        let mut found: Vec<ResolvedDevice> = found
+            .into_iter()
+            .map(|device| resolved_device(device, users))
+            .collect::<Result<_, _>>()?;
+        found.sort_unstable_by_key(|found| (found.user, found.device.id));
+        Ok(found)
     }
 
     async fn prune_candidates(
@@ -262,6 +281,26 @@ fn registered_device(
         registered_at,
         last_accepted_at,
     }
+}
+
+fn resolved_device(found: Resolved, users: &[UserCursor]) -> Result<ResolvedDevice, Error> {
+    let (user, id, platform, environment, device_token, app_version, at, registered_at, last) =
+        found;
+    let unreadable = || corrupt("devices", Unreadable(user));
+    Ok(ResolvedDevice {
+        user,
+        device: Device {
+            id,
+            user_id: users.get(user).ok_or_else(unreadable)?.user_id.clone(),
+            platform: Platform::of(platform).ok_or_else(unreadable)?,
+            environment: Environment::of(environment).ok_or_else(unreadable)?,
+            device_token,
+            app_version,
+            created_at: at,
+            registered_at,
+            last_accepted_at: last,
+        },
+    })
 }
 
 fn read_device(row: &SqliteRow) -> Result<Device, Error> {
