@@ -127,8 +127,9 @@ impl Summary<'_> {
         } = self.verdict;
         let verdict = if self.exact { "exact" } else { "NOT EXACT" };
         format!(
-            "\n  ledger: {expected} expected, {received} received, {missing} missing,\n  {unexpected} unexpected, \
-             {duplicates} duplicates for {unanswered} requests that got no answer: {verdict}"
+            "\n  ledger: {expected} expected, {received} received, {missing} missing, \
+             {unexpected} unexpected,\n  {duplicates} duplicates for {unanswered} requests that got \
+             no answer: {verdict}"
         )
     }
 
