@@ -13,7 +13,7 @@ pub struct ControlState {
     pub version: i64,
     /// Tenants changed after the version asked from (deleted ones included), with their current state.
     pub changed: Vec<Tenant>,
-    /// Suspended or deleted tenants, all of them.
+    /// Suspended or deleted tenants, all of them, if anything changed.
     pub stopped: Vec<(TenantId, Suspension)>,
 }
 
@@ -29,7 +29,8 @@ pub enum Suspension {
 /// Control state, the clock, upkeep.
 #[async_trait]
 pub trait Control: Send + Sync {
-    /// What changed after `after`. One cheap query when nothing did.
+    /// What changed after `after`. One cheap query when nothing did; both lists are empty then, and the caller keeps the stops it
+    /// knows.
     async fn control(&self, after: i64) -> Result<ControlState, Error>;
 
     /// The store's clock, Unix milliseconds.

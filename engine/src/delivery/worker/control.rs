@@ -22,7 +22,11 @@ impl Worker {
     /// The control state, read by a query that was *started* at `read_at`.
     pub fn on_control(&mut self, control: &ControlState, read_at: Millis, now: Millis) {
         self.control = Some(read_at);
-        self.stopped = control.stopped.iter().cloned().collect();
+        // The lists are empty when nothing changed since the version last read.
+        if self.control_version != Some(control.version) {
+            self.control_version = Some(control.version);
+            self.stopped = control.stopped.iter().cloned().collect();
+        }
         for tenant in &control.changed {
             self.configure(tenant, now);
             self.scheduler

@@ -154,6 +154,7 @@ pub struct Worker {
     starved: bool,
     /// When it was read.
     control: Option<Millis>,
+    control_version: Option<i64>,
     commit_failing: bool,
     /// Nothing more is begun; what is out is recorded.
     stopping: bool,
@@ -191,6 +192,7 @@ impl Worker {
             unrecorded: 0,
             recordable: 0,
             control: None,
+            control_version: None,
             commit_failing: false,
             stopping: false,
             heard: Millis::MIN,
