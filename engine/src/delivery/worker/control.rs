@@ -39,10 +39,11 @@ impl Worker {
             .jobs
             .iter()
             .filter(|(_, state)| stopped.contains_key(&state.key.tenant));
-        let jobs: Vec<JobHandle> = jobs
+        let mut jobs: Vec<JobHandle> = jobs
             .filter(|(_, state)| state.remaining() > 0)
             .map(|(handle, _)| *handle)
             .collect();
+        jobs.sort_unstable();
         for handle in jobs {
             self.cancel(handle, now);
         }
@@ -165,7 +166,8 @@ impl Worker {
         let leases = self.leases.clear(&mut self.actions);
         self.actions
             .extend(leases.into_iter().map(Action::GiveBack));
-        let handles: Vec<JobHandle> = self.jobs.keys().copied().collect();
+        let mut handles: Vec<JobHandle> = self.jobs.keys().copied().collect();
+        handles.sort_unstable();
         for handle in handles {
             self.scheduler.remove(&handle);
             let Some(state) = self.jobs.get_mut(&handle) else {

@@ -102,10 +102,14 @@ impl Leases {
 
     /// Forgets everything; the broker has, too.
     pub(super) fn clear(&mut self, actions: &mut Vec<Action>) -> Vec<LeaseId> {
-        for (queue, _) in self.queues.drain() {
-            actions.push(Action::Credit(queue, CREDIT_AT_REST));
-        }
+        // Sorted, because a map's order is random and a simulated world's must not be.
+        let mut queues: Vec<QueueName> = self.queues.drain().map(|(queue, _)| queue).collect();
+        queues.sort_unstable();
+        let at_rest = |queue| Action::Credit(queue, CREDIT_AT_REST);
+        actions.extend(queues.into_iter().map(at_rest));
         self.bytes = 0;
-        self.held.drain().map(|(lease, _)| lease).collect()
+        let mut leases: Vec<LeaseId> = self.held.drain().map(|(lease, _)| lease).collect();
+        leases.sort_unstable();
+        leases
     }
 }
