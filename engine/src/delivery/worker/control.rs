@@ -189,8 +189,9 @@ impl Worker {
 
     /// The message was removed, or the ack did not count.
     pub fn on_acked(&mut self, lease: LeaseId, counted: bool, now: Millis) {
-        self.leases.remove(lease, &mut self.actions);
-        if !counted {
+        let current = self.leases.remove(lease, &mut self.actions);
+        // A lease of an earlier connection says nothing about those of this one.
+        if !counted && current {
             self.on_leases_lost(now);
         }
     }

@@ -82,14 +82,14 @@ impl Leases {
         held.open == 0
     }
 
-    /// The message left: acked, buried or given back.
-    pub(super) fn remove(&mut self, lease: LeaseId, actions: &mut Vec<Action>) {
+    /// The message left: acked, buried or given back. `false` when it had left before.
+    pub(super) fn remove(&mut self, lease: LeaseId, actions: &mut Vec<Action>) -> bool {
         let Some(held) = self.held.remove(&lease) else {
-            return;
+            return false;
         };
         self.bytes -= held.bytes;
         let Some(queue) = self.queues.get_mut(&held.queue) else {
-            return;
+            return true;
         };
         queue.leased -= 1;
         if queue.leased == 0 {
@@ -98,6 +98,7 @@ impl Leases {
             }
             self.queues.remove(&held.queue);
         }
+        true
     }
 
     /// Forgets everything; the broker has, too.

@@ -31,7 +31,7 @@ use crate::delivery::brake::Brakes;
 use crate::delivery::limiter::{Limiter, Rate};
 use crate::delivery::retry::Policy;
 use crate::delivery::scheduler::Scheduler;
-use crate::model::{Lane, Millis, Notification, Platform, Recipient};
+use crate::model::{JobId, Lane, Millis, Notification, Platform, Recipient};
 use crate::store::{ClaimRequest, NewDead, Settlement, Suspension, UserCursor, Writer};
 
 /// A job in this worker; never used again.
@@ -134,6 +134,8 @@ pub struct Worker {
     writer: Writer,
     leases: Leases,
     jobs: HashMap<JobHandle, JobState>,
+    /// Which of several copies of a job in hand may be sent or still has something to record.
+    owners: HashMap<JobId, JobHandle>,
     in_flight: HashMap<u64, InFlight>,
     scheduler: Scheduler<JobHandle>,
     limiter: Limiter,
@@ -179,6 +181,7 @@ impl Worker {
             writer,
             leases: Leases::default(),
             jobs: HashMap::new(),
+            owners: HashMap::new(),
             in_flight: HashMap::new(),
             scheduler: Scheduler::new(),
             limiter,

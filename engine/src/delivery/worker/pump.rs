@@ -118,7 +118,7 @@ impl Worker {
 
     fn take_turn(&mut self, handle: JobHandle, turn: Turn, now: Millis) {
         match turn {
-            Turn::Begin => self.begin(handle),
+            Turn::Begin => self.begin(handle, now),
             Turn::Send(class, slice) => self.hand_over(handle, class, slice, now),
             Turn::Expire => self.finish_remaining(handle, now, settle::expire),
             Turn::NoCredential(class) => self.set_class_aside(handle, class, None, now),

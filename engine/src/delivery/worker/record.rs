@@ -57,10 +57,14 @@ impl Worker {
                 self.after_part(handle, now);
             }
             CommitAnswer::Fenced => {
-                // Somebody else holds the job. What came back is theirs to find out again, and this process has slept.
+                // Somebody else holds the job. What came back is theirs to find out again, and this process has slept:
+                // none of its leases is good. Those of an orphan's connection are gone already, and others are not to blame.
+                let orphan = state.lease.is_none();
                 self.unrecorded -= covers;
                 self.abandon(handle);
-                self.on_leases_lost(now);
+                if !orphan {
+                    self.on_leases_lost(now);
+                }
             }
         }
     }
@@ -124,6 +128,9 @@ impl Worker {
     /// Takes a job out of the worker's hands.
     pub(super) fn take_job(&mut self, handle: JobHandle) -> Option<JobState> {
         let state = self.jobs.remove(&handle)?;
+        if self.owners.get(&state.key.job) == Some(&handle) {
+            self.owners.remove(&state.key.job);
+        }
         let queue = (state.key.tenant.clone(), state.lane());
         self.uncount(&queue, state.begun);
         Some(state)

@@ -86,7 +86,11 @@ impl Worker {
     fn open(&mut self, job: Job, lease: LeaseId, maybe_seen: bool, now: Millis) {
         let handle = JobHandle(self.next_job);
         self.next_job += 1;
-        let claims = maybe_seen || job.recheck;
+        // A copy of what is in hand already must read what the other comes to.
+        let claims = maybe_seen || job.recheck || self.owners.contains_key(&job.id);
+        if !claims {
+            self.owners.insert(job.id, handle);
+        }
         let phase = if claims {
             Phase::Unclaimed
         } else {
@@ -112,12 +116,17 @@ impl Worker {
         self.scheduler.enqueue(&tenant, lane, handle, entries);
     }
 
-    /// The turn of a job has come that must be claimed first.
-    pub(super) fn begin(&mut self, handle: JobHandle) {
+    /// The turn of a job has come that must be claimed first. While another copy of it is in hand, a claim would be granted to
+    /// both, because both are the same writer's: the later one waits for the earlier.
+    pub(super) fn begin(&mut self, handle: JobHandle, now: Millis) {
         self.scheduler.remove(&handle);
         let Some(state) = self.jobs.get_mut(&handle) else {
             return;
         };
+        if *self.owners.entry(state.key.job).or_insert(handle) != handle {
+            state.phase = Phase::Held(now + HELD_RECHECK.as_millis() as Millis);
+            return;
+        }
         state.phase = Phase::Claiming;
         state.begun = state.job.entries.len().max(1);
         let queue = (state.key.tenant.clone(), state.lane());
