@@ -91,7 +91,6 @@ impl Worker {
         };
         let covers = state.committing.take().unwrap_or_default();
         self.unrecorded -= covers;
-        self.scheduler.remove(&handle);
         let lease = self.jobs.get(&handle).and_then(|state| state.lease);
         self.abandon(handle);
         self.close(lease);
@@ -125,9 +124,11 @@ impl Worker {
         }
     }
 
-    /// Takes a job out of the worker's hands.
+    /// Takes a job out of the worker's hands, and out of every line it stands in.
     pub(super) fn take_job(&mut self, handle: JobHandle) -> Option<JobState> {
         let state = self.jobs.remove(&handle)?;
+        self.scheduler.remove(&handle);
+        self.alone.retain(|alone| *alone != handle);
         if self.owners.get(&state.key.job) == Some(&handle) {
             self.owners.remove(&state.key.job);
         }
@@ -141,7 +142,6 @@ impl Worker {
         let Some(state) = self.take_job(handle) else {
             return;
         };
-        self.alone.retain(|alone| *alone != handle);
         self.close(state.lease);
     }
 
