@@ -12,8 +12,8 @@ use tokio::sync::{Notify, watch};
 use crate::broker::{Broker, Publish, QueueName};
 use crate::delivery::Clock;
 use crate::limits::RELEASE_AHEAD;
-use crate::model::Lane;
-use crate::store::Store;
+use crate::model::{JobId, Lane, Millis};
+use crate::store::{Store, WaitingRow};
 
 /// Rows released in one round.
 const RELEASE_MAX: u32 = 256;
@@ -24,32 +24,47 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1_000);
 /// How long it rests when every due row must wait for released ones to end.
 const FULL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Released and unfinished jobs of each queue. A restart forgets them, which only releases some more.
+/// A released job of which nothing was heard for this long no longer counts: it ended elsewhere, or was ended before, and
+/// only this process's count does not know.
+const FORGET_AFTER: Millis = 30_000;
+
+/// Released jobs of each queue that are not known to have ended, with the instant of their release. By id, because a row is
+/// released again when its deletion failed. A restart forgets them, which only releases some more.
 #[derive(Clone, Debug, Default)]
-pub struct Released(Arc<Mutex<HashMap<(TenantId, Lane), u32>>>);
+pub struct Released(Arc<Mutex<HashMap<(TenantId, Lane), HashMap<JobId, Millis>>>>);
 
 impl Released {
-    fn add(&self, tenant: &TenantId, lane: Lane) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((tenant.clone(), lane)).or_insert(0) += 1;
+    /// A row is released at `now`.
+    pub fn add(&self, row: &WaitingRow, now: Millis) {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = queues.entry((row.tenant.clone(), row.lane)).or_default();
+        queue.insert(row.job, now);
     }
 
-    /// A released job ended.
-    pub fn end(&self, tenant: &TenantId, lane: Lane) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&(tenant.clone(), lane)) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&(tenant.clone(), lane));
+    /// A released job ended, or was not released after all.
+    pub fn end(&self, tenant: &TenantId, lane: Lane, job: JobId) {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant.clone(), lane);
+        if let Some(jobs) = queues.get_mut(&key) {
+            jobs.remove(&job);
+            if jobs.is_empty() {
+                queues.remove(&key);
             }
         }
     }
 
-    fn list(&self) -> Vec<(TenantId, Lane, u32)> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts
+    /// How many of each queue are unfinished at `now`.
+    #[must_use]
+    pub fn list(&self, now: Millis) -> Vec<(TenantId, Lane, u32)> {
+        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.retain(|_, jobs| {
+            jobs.retain(|_, released| now.saturating_sub(*released) < FORGET_AFTER);
+            !jobs.is_empty()
+        });
+        let count = |jobs: &HashMap<JobId, Millis>| u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        queues
             .iter()
-            .map(|((tenant, lane), count)| (tenant.clone(), *lane, *count))
+            .map(|((tenant, lane), jobs)| (tenant.clone(), *lane, count(jobs)))
             .collect()
     }
 }
@@ -106,7 +121,7 @@ impl Releaser {
         let per_queue = u32::try_from(RELEASE_AHEAD).unwrap_or(u32::MAX);
         let rows = self
             .store
-            .due(now, RELEASE_MAX, per_queue, &self.released.list())
+            .due(now, RELEASE_MAX, per_queue, &self.released.list(now))
             .await?;
         if rows.is_empty() {
             let next = self.store.next_due().await?;
@@ -121,13 +136,13 @@ impl Releaser {
             .iter()
             .map(|row| (row.tenant.clone(), row.job))
             .collect();
+        for row in &rows {
+            self.released.add(row, now);
+        }
         let queues: Vec<_> = rows
             .iter()
-            .map(|row| (row.tenant.clone(), row.lane))
+            .map(|row| (row.tenant.clone(), row.lane, row.job))
             .collect();
-        for (tenant, lane) in &queues {
-            self.released.add(tenant, *lane);
-        }
         let messages = rows.into_iter().map(|row| Publish {
             queue: QueueName {
                 tenant: row.tenant,
@@ -137,8 +152,8 @@ impl Releaser {
         });
         let published = self.broker.publish(messages.collect()).await;
         if let Err(error) = published {
-            for (tenant, lane) in &queues {
-                self.released.end(tenant, *lane);
+            for (tenant, lane, job) in &queues {
+                self.released.end(tenant, *lane, *job);
             }
             return Err(error.into());
         }

@@ -185,9 +185,10 @@ impl Driver {
             self.parts.feeder.notify_one();
         }
         if settlement.kind != JobKind::First {
+            let key = &settlement.key;
             self.parts
                 .released
-                .end(&settlement.key.tenant, settlement.lane);
+                .end(&key.tenant, settlement.lane, key.job);
         }
         if settlement.kind != JobKind::First || !settlement.waiting.is_empty() {
             self.parts.releaser.notify_one();
