@@ -1,7 +1,7 @@
 //! From a leased message to recipients: parsing, claims, devices.
 //! It must not hand anything over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::job::{Group, JobState, Phase};
@@ -10,7 +10,9 @@ use super::{Action, Alert, JobHandle, Worker};
 use crate::broker::{LeaseId, QueueName};
 use crate::delivery::settle;
 use crate::limits::{CLAIMS_ALONE, CLAIMS_POISON, HELD_RECHECK, JOB_RECIPIENTS_MAX};
-use crate::model::{Entry, Envelope, FinalState, Job, Lane, Millis, Recipient, Target, TenantId};
+use crate::model::{
+    DeviceId, Entry, Envelope, FinalState, Job, Lane, Millis, Recipient, Target, TenantId,
+};
 use crate::store::{ClaimAnswer, ClaimRequest, DeadOrigin, NewDead, ResolvedDevice, UserCursor};
 
 /// What a worker needs to know of a leased message.
@@ -240,11 +242,10 @@ impl Worker {
             recipients: u32::try_from(left.len()).unwrap_or(u32::MAX),
             body,
         });
-        state.absorb(
-            settle::end_entries(&left, FinalState::Dead, "poison"),
-            0,
-            now,
-        );
+        let settled = settle::end_entries(&left, FinalState::Dead, "poison");
+        state.resolved = count_resolved(&[], &state.settled)
+            .saturating_add(u32::try_from(left.len()).unwrap_or(u32::MAX));
+        state.absorb(settled, 0, now);
         state.phase = Phase::Sending;
         self.end_if_spent(handle, now);
     }
@@ -331,12 +332,14 @@ impl Worker {
         }
         let found = expand(&state.job.entries, devices);
         state.rest = found.rest;
-        state.resolved = u32::try_from(found.recipients.len()).unwrap_or(u32::MAX);
         let settled = &state.settled;
+        state.resolved = count_resolved(&found.recipients, settled);
+        // A user whose devices were pruned after they had their final states is not one without devices.
+        let had: HashSet<u32> = settled.iter().map(|(ordinal, _)| *ordinal).collect();
         let no_device = found
             .no_device
             .into_iter()
-            .filter(|entry| !settled.contains(&entry.key()));
+            .filter(|entry| !had.contains(&entry.ordinal));
         let outcome = settle::no_device(&no_device.collect::<Vec<_>>());
         let mut groups: HashMap<Class, Vec<Recipient>> = HashMap::new();
         for recipient in found.recipients {
@@ -389,6 +392,16 @@ impl Worker {
             self.scheduler.enqueue(&tenant, lane, handle, remaining);
         }
     }
+}
+
+/// Recipients that a job has come to: those found now, and those that an earlier delivery settled and that are gone since.
+fn count_resolved(found: &[Recipient], settled: &HashSet<(u32, DeviceId)>) -> u32 {
+    let again = found
+        .iter()
+        .filter(|recipient| settled.contains(&recipient.key()));
+    let again = again.count();
+    let before = settled.iter().filter(|(_, device)| *device >= 0).count();
+    u32::try_from(found.len() + before - again).unwrap_or(u32::MAX)
 }
 
 /// What a job's entries came to.
