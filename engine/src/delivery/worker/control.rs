@@ -114,10 +114,9 @@ impl Worker {
         let mut due = Vec::new();
         for (handle, state) in &self.jobs {
             let recheck = matches!(state.phase, Phase::Held(at) if at <= now);
-            let record = state
-                .pending
-                .since
-                .is_some_and(|since| since + interval <= now);
+            let since = state.pending.since;
+            let record =
+                since.is_some_and(|since| since + interval <= now) || state.must_write(now);
             let set_aside = state.phase == Phase::Sending
                 && state.out == 0
                 && state.remaining() > 0

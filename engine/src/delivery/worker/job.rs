@@ -10,6 +10,16 @@ use crate::delivery::settle::{Again, Settled};
 use crate::model::{Counts, DeviceId, Entry, FinalState, Job, Lane, Millis, Recipient, Target};
 use crate::store::{Failure, JobKey, NewDead, Prune, WaitingWhy};
 
+/// A job that has written nothing since its hand-out writes a part after this long, with or without an outcome: only then
+/// can the holder of a copy know of it, ms.
+const KEEP_FIRST: Millis = 1_000;
+/// A job whose log is this old writes another part, ms: far less than a claim holds, so that slow answers and waiting for
+/// a rate do not lose it to the holder of a copy.
+const KEEP: Millis = 5_000;
+/// Unwritten for so many times as long, it may belong to somebody else by now: nothing of it is sent before a part of it
+/// is taken.
+const KEPT_MAX: Millis = 3;
+
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -94,6 +104,10 @@ pub(super) struct JobState {
     /// Recipients resolved.
     pub(super) resolved: u32,
     pub(super) dead: Option<NewDead>,
+    /// When the last claim or part that was taken was asked for; before the first, when the job was handed out.
+    kept: Millis,
+    /// When the claim or part under way was asked for.
+    asked: Millis,
     /// When it last got on.
     pub(super) progress: Millis,
     /// Recipients for which it counts among the jobs of its queue that are claimed and not begun.
@@ -128,6 +142,8 @@ impl JobState {
             rest: Vec::new(),
             resolved: 0,
             dead: None,
+            kept: now,
+            asked: now,
             progress: now,
             begun: 0,
             alone: false,
@@ -141,6 +157,34 @@ impl JobState {
     /// Recipients not handed out yet.
     pub(super) fn remaining(&self) -> usize {
         self.groups.iter().map(Group::remaining).sum()
+    }
+
+    /// A claim or part is about to be written.
+    pub(super) fn ask(&mut self, now: Millis) {
+        self.asked = now;
+    }
+
+    /// The claim or part was taken; the next place in the log is `next_seq`.
+    pub(super) fn keep(&mut self, next_seq: u32) {
+        self.next_seq = next_seq;
+        self.kept = self.asked;
+    }
+
+    fn keep_interval(&self) -> Millis {
+        if self.next_seq == 0 { KEEP_FIRST } else { KEEP }
+    }
+
+    /// Whether a part must be written, be it empty, so that nobody else takes the job.
+    pub(super) fn must_write(&self, now: Millis) -> bool {
+        self.phase == Phase::Sending
+            && self.lease.is_some()
+            && self.committing.is_none()
+            && now.saturating_sub(self.kept) >= self.keep_interval()
+    }
+
+    /// Whether somebody else may have taken the job, as far as this process can know.
+    pub(super) fn may_be_lost(&self, now: Millis) -> bool {
+        now.saturating_sub(self.kept) >= KEPT_MAX * self.keep_interval()
     }
 
     /// Whether everything has come back and nothing is left to hand out.

@@ -9,7 +9,8 @@ use crate::delivery::limiter::Take;
 use crate::delivery::scheduler::Ready;
 use crate::delivery::settle::{self, Context, Settled};
 use crate::limits::{
-    CONTROL_LEASE, HOLD_MAX, JOB_ENTRIES_MAX, LEASE_HEARTBEAT, SLICE_RECIPIENTS_MAX,
+    CONTROL_LEASE, HOLD_MAX, JOB_ENTRIES_MAX, LEASE_HEARTBEAT, RECORD_INTERVAL,
+    SLICE_RECIPIENTS_MAX,
 };
 use crate::model::{Entry, FinalState, Lane, Millis, Outcome};
 use crate::store::WaitingWhy;
@@ -351,6 +352,9 @@ fn decide(
 ) -> Decision {
     if state.job.notification.expires_at <= now {
         return Decision::Turn(Turn::Expire);
+    }
+    if state.may_be_lost(now) {
+        return Decision::NotBefore(now + RECORD_INTERVAL.as_millis() as Millis);
     }
     let tenant = &state.key.tenant;
     let mut not_before: Option<Millis> = None;

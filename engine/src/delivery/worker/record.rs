@@ -22,9 +22,11 @@ impl Worker {
             return;
         };
         let end = state.is_spent() && state.lease.is_some();
-        if state.committing.is_some() || (state.pending.is_empty() && !end) {
+        let due = end || !state.pending.is_empty() || state.must_write(now);
+        if state.committing.is_some() || !due {
             return;
         }
+        state.ask(now);
         let pending = std::mem::take(&mut state.pending);
         self.recordable -= pending.covers;
         let waiting = if end {
@@ -49,7 +51,7 @@ impl Worker {
         let covers = state.committing.take().unwrap_or_default();
         match answer {
             CommitAnswer::Taken => {
-                state.next_seq += 1;
+                state.keep(state.next_seq + 1);
                 self.unrecorded -= covers;
                 if std::mem::take(&mut self.starved) {
                     self.scheduler.wake_all();

@@ -11,9 +11,13 @@ use crate::broker::{LeaseId, QueueName};
 use crate::delivery::settle;
 use crate::limits::{CLAIMS_ALONE, CLAIMS_POISON, HELD_RECHECK, JOB_RECIPIENTS_MAX};
 use crate::model::{
-    DeviceId, Entry, Envelope, FinalState, Job, Lane, Millis, Recipient, Target, TenantId,
+    DeviceId, Entry, Envelope, FinalState, Job, JobKind, Lane, Millis, Recipient, Target, TenantId,
 };
 use crate::store::{ClaimAnswer, ClaimRequest, DeadOrigin, NewDead, ResolvedDevice, UserCursor};
+
+/// How long a first job that was published again rests before it is claimed, ms: the holder of its first copy writes a part
+/// within a second or sends nothing of it, so that by then either its log or nobody else speaks for it.
+const FIRST_COPY_REST: Millis = 5_000;
 
 /// What a worker needs to know of a leased message.
 #[derive(Debug)]
@@ -93,17 +97,21 @@ impl Worker {
         if !claims {
             self.owners.insert(job.id, handle);
         }
-        let phase = if claims {
+        // Its first copy may be on its way to its first part in another process, where no claim of this one is seen.
+        let repeated = job.recheck && job.kind == JobKind::First;
+        let phase = if repeated {
+            Phase::Held(now + FIRST_COPY_REST)
+        } else if claims {
             Phase::Unclaimed
         } else {
             Phase::Resolving
         };
         self.jobs
             .insert(handle, JobState::new(job, lease, phase, now));
-        if claims {
-            self.await_turn(handle);
-        } else {
-            self.resolve(handle, now);
+        match phase {
+            Phase::Unclaimed => self.await_turn(handle),
+            Phase::Resolving => self.resolve(handle, now),
+            _ => {}
         }
     }
 
@@ -130,6 +138,7 @@ impl Worker {
             return;
         }
         state.phase = Phase::Claiming;
+        state.ask(now);
         state.begun = state.job.entries.len().max(1);
         let queue = (state.key.tenant.clone(), state.lane());
         *self.begun.entry(queue).or_default() += state.begun;
@@ -178,7 +187,7 @@ impl Worker {
                 settled,
                 claims_without_progress,
             } => {
-                state.next_seq = next_seq;
+                state.keep(next_seq);
                 state.settled = settled.into_iter().collect();
                 state.alone = claims_without_progress >= CLAIMS_ALONE;
                 if claims_without_progress >= CLAIMS_POISON {
