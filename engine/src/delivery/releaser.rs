@@ -28,10 +28,13 @@ const FULL_INTERVAL: Duration = Duration::from_millis(50);
 /// only this process's count does not know.
 const FORGET_AFTER: Millis = 30_000;
 
+/// The jobs of each queue with the instants of their releases.
+type Queues = HashMap<(TenantId, Lane), HashMap<JobId, Millis>>;
+
 /// Released jobs of each queue that are not known to have ended, with the instant of their release. By id, because a row is
 /// released again when its deletion failed. A restart forgets them, which only releases some more.
 #[derive(Clone, Debug, Default)]
-pub struct Released(Arc<Mutex<HashMap<(TenantId, Lane), HashMap<JobId, Millis>>>>);
+pub struct Released(Arc<Mutex<Queues>>);
 
 impl Released {
     /// A row is released at `now`.

@@ -15,6 +15,9 @@ use crate::limits::{HOLD_MAX, RECORD_INTERVAL};
 use crate::model::{Entry, Lane, Millis, Platform, Recipient};
 use crate::store::{ControlState, Tenant, WaitingWhy};
 
+/// How far the broker's clock may be ahead of or behind this process's when it says when a message was published, ms.
+const CLOCK_MARGIN: Millis = 60_000;
+
 /// How recipients end that are not sent.
 pub(super) type Unsent = for<'a, 'b> fn(&'a [Recipient], Users<'b>) -> Settled;
 
@@ -162,6 +165,8 @@ impl Worker {
     /// else has taken the job.
     pub fn on_leases_lost(&mut self, now: Millis) {
         self.writer.generation += 1;
+        // What was published before the next connection may have been handed out on this one.
+        self.options.connection_since = self.options.connection_since.max(now + CLOCK_MARGIN);
         let leases = self.leases.clear(&mut self.actions);
         self.actions
             .extend(leases.into_iter().map(Action::GiveBack));
