@@ -112,6 +112,9 @@ pub(super) struct JobState {
     pub(super) progress: Millis,
     /// Recipients for which it counts among the jobs of its queue that are claimed and not begun.
     pub(super) begun: usize,
+    /// It was begun before without getting on: its first outcomes are recorded at once, so that whatever ends the
+    /// process next is not blamed on it.
+    pub(super) urgent: bool,
     /// Runs alone in the process.
     pub(super) alone: bool,
 }
@@ -146,6 +149,7 @@ impl JobState {
             asked: now,
             progress: now,
             begun: 0,
+            urgent: false,
             alone: false,
         }
     }

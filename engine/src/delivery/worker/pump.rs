@@ -304,7 +304,7 @@ impl Worker {
         };
         if state.lease.is_none() {
             self.orphan_done(handle, now);
-        } else if state.is_spent() || (pressed && !state.pending.is_empty()) {
+        } else if state.is_spent() || ((pressed || state.urgent) && !state.pending.is_empty()) {
             self.cut_part(handle, now);
         }
     }

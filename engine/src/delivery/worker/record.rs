@@ -28,6 +28,7 @@ impl Worker {
         }
         state.ask(now);
         let pending = std::mem::take(&mut state.pending);
+        state.urgent = false;
         self.recordable -= pending.covers;
         let waiting = if end {
             waiting_rows(state, now)

@@ -190,6 +190,7 @@ impl Worker {
                 state.keep(next_seq);
                 state.settled = settled.into_iter().collect();
                 state.alone = claims_without_progress >= CLAIMS_ALONE;
+                state.urgent = claims_without_progress > 1;
                 if claims_without_progress >= CLAIMS_POISON {
                     self.poison(handle, now);
                 } else {
