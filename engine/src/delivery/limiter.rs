@@ -131,6 +131,25 @@ impl Limiter {
         }
     }
 
+    /// As [`Limiter::try_take`], without taking.
+    pub fn peek(&mut self, tenant: &TenantId, n: u32, lane: Lane, now: Millis) -> Take {
+        self.clock.tell(now);
+        let bucket = self.bucket(tenant);
+        let reserved = match lane {
+            Lane::Transactional => 0,
+            Lane::Bulk => bucket.rate.reserved(),
+        };
+        let Some(n) = NonZeroU32::new(n.min(bucket.rate.max_slice(lane))) else {
+            return Take::Ok;
+        };
+        match bucket.would_wait(n.saturating_add(reserved)) {
+            None => Take::Ok,
+            Some(until) => Take::Wait {
+                until: until.max(now.saturating_add(1)),
+            },
+        }
+    }
+
     /// The most one slice of a tenant's lane may hold, at least 1.
     #[must_use]
     pub fn max_slice(&self, tenant: &TenantId, lane: Lane) -> u32 {

@@ -223,3 +223,16 @@ proptest! {
         prop_assert!(f64::from(taken) <= allowed);
     }
 }
+
+#[test]
+fn a_peek_says_what_a_take_would_and_takes_nothing() {
+    let mut limiter = Limiter::new(Rate::new(10, Some(10)));
+    let who: TenantId = "peeked".parse().unwrap();
+    for _ in 0..100 {
+        assert_eq!(limiter.peek(&who, 10, Lane::Transactional, 0), Take::Ok);
+    }
+    assert_eq!(limiter.try_take(&who, 10, Lane::Transactional, 0), Take::Ok);
+    let peeked = limiter.peek(&who, 10, Lane::Transactional, 0);
+    assert!(matches!(peeked, Take::Wait { .. }), "{peeked:?}");
+    assert_eq!(limiter.try_take(&who, 10, Lane::Transactional, 0), peeked);
+}

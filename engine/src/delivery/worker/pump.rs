@@ -85,6 +85,10 @@ impl Worker {
                 if idle.unwrap_or_default() >= JOB_ENTRIES_MAX {
                     return Ready::No;
                 }
+                // Not before something of it may be sent: a claim without progress counts against the job.
+                if let Take::Wait { until } = limiter.peek(tenant, wanted, lane, now) {
+                    return Ready::NotBefore(until);
+                }
                 turn = Some(Turn::Begin);
                 return Ready::Yes(1);
             }
