@@ -80,7 +80,11 @@ pub(crate) struct ProviderRates {
 impl Plan {
     pub(crate) fn of(rng: &mut Rng) -> Self {
         let calm = rng.permille(250);
-        let horizon = rng.range(10_000, 90_000);
+        let horizon = if rng.permille(100) {
+            240_000
+        } else {
+            rng.range(10_000, 90_000)
+        };
         let rough = rng.permille(700);
         let tenants = 1 + rng.index(3);
         let slow_provider = rng.permille(100);
@@ -162,6 +166,29 @@ impl Plan {
                 }
             };
             faults.push((at, fault));
+        }
+        if rng.permille(60) {
+            // A job that seems to kill its processes, until it runs alone or becomes a dead row.
+            let slot = rng.index(2);
+            let back_after = rng.pick(&[10, 25_000]);
+            let kill = |at| {
+                let noticed_at_once = true;
+                let fault = Fault::Kill {
+                    slot,
+                    noticed_at_once,
+                    back_after,
+                };
+                (at, fault)
+            };
+            let every = rng.range(5_000, 25_000);
+            faults.extend((1..8).map(|time| kill(BEGIN + time * every)));
+            faults.push((
+                BEGIN,
+                Fault::Stall {
+                    slot: 1 - slot,
+                    millis: 9 * every,
+                },
+            ));
         }
         if self.calm {
             faults.retain(|(_, fault)| matches!(fault, Fault::Suspend { .. }));

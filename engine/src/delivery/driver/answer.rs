@@ -8,7 +8,7 @@ use super::{Done, Driver, Group, RETRY_REST};
 use crate::broker::LeaseId;
 use crate::delivery::dispatch::DispatchEvent;
 use crate::delivery::routes::Routed;
-use crate::delivery::worker::{Class, JobHandle, unrecordable};
+use crate::delivery::worker::{Class, JobHandle};
 use crate::model::{JobKind, Millis, Outcome};
 use crate::store::{CommitAnswer, ControlState, Error, Settlement};
 
@@ -41,7 +41,7 @@ impl Driver {
                 self.parts.metrics.committed(group.len(), now - began);
                 self.on_committed(group, answers, now);
             }
-            Done::Unrecordable(job, answers) => self.on_unrecordable(job, answers),
+            Done::Unrecordable(job, answers) => self.on_unrecordable(job, answers, now),
             Done::Acked(leases, answers) => self.on_acked(&leases, answers, now),
             Done::Buried(lease, Ok(_)) => self.ack(lease),
             Done::Buried(lease, Err(error)) => {
@@ -137,7 +137,7 @@ impl Driver {
             && let Some((job, settlement)) = group.pop()
         {
             tracing::error!(job = %settlement.key.job, cause, "unrecordable: a dead row instead");
-            let minimal = unrecordable(&settlement, cause);
+            let minimal = self.worker.unrecordable(job, &settlement, cause);
             let (store, writer) = (Arc::clone(&self.parts.store), self.worker.writer());
             self.running.push(Box::pin(async move {
                 Done::Unrecordable(
@@ -160,15 +160,21 @@ impl Driver {
         }
     }
 
-    fn on_unrecordable(&mut self, job: JobHandle, answers: Result<Vec<CommitAnswer>, Error>) {
-        if let Err(error) = answers {
-            tracing::error!(%error, "not even a dead row could be written; the message stays in the queue");
-            let now = self.now();
-            self.worker.on_leases_lost(now);
-            self.leases.clear();
-            return;
+    fn on_unrecordable(
+        &mut self,
+        job: JobHandle,
+        answers: Result<Vec<CommitAnswer>, Error>,
+        now: Millis,
+    ) {
+        match answers.as_deref() {
+            Ok([CommitAnswer::Taken]) => self.worker.on_unrecordable(job),
+            Ok(_) => self.worker.on_committed(job, CommitAnswer::Fenced, now),
+            Err(error) => {
+                // As if fenced: the job is given up, and its message comes again.
+                tracing::error!(%error, "not even a dead row could be written; the message stays in the queue");
+                self.worker.on_committed(job, CommitAnswer::Fenced, now);
+            }
         }
-        self.worker.on_unrecordable(job);
     }
 
     /// Pages that ended make room for the feeder, rows that wait and released jobs that ended concern the releaser.

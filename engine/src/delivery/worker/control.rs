@@ -21,6 +21,19 @@ const CLOCK_MARGIN: Millis = 60_000;
 /// How recipients end that are not sent.
 pub(super) type Unsent = for<'a, 'b> fn(&'a [Recipient], Users<'b>) -> Settled;
 
+/// What time asks of a job.
+#[derive(Clone, Copy, Debug)]
+enum Upkeep {
+    /// Somebody else held it.
+    LookAgain,
+    /// Its devices could not be looked up.
+    Resolve,
+    /// It has waited for its turn as long as a job may be held: it is claimed, to be set aside.
+    Claim,
+    SetAside,
+    Record,
+}
+
 impl Worker {
     /// The control state, read by a query that was *started* at `read_at`.
     pub fn on_control(&mut self, control: &ControlState, read_at: Millis, now: Millis) {
@@ -112,31 +125,38 @@ impl Worker {
     pub fn on_tick(&mut self, now: Millis) {
         let interval = RECORD_INTERVAL.as_millis() as Millis;
         let hold = HOLD_MAX.as_millis() as Millis;
-        // Unanswered requests stay in the bound until their job ends: if they alone fill it, the jobs must end.
-        let stuck = self.unrecorded >= self.options.unrecorded_max && self.in_flight.is_empty();
+        // Unanswered requests stay in the bound until their job ends: if they alone fill what bulk may use, the jobs must end.
+        let max = self.options.unrecorded_max;
+        let stuck = self.unrecorded + max / 8 >= max && self.in_flight.is_empty();
         let mut due = Vec::new();
         for (handle, state) in &self.jobs {
-            let recheck = matches!(state.phase, Phase::Held(at) if at <= now);
+            let held_long = state.progress + hold <= now;
             let since = state.pending.since;
-            let record =
-                since.is_some_and(|since| since + interval <= now) || state.must_write(now);
-            let set_aside = state.phase == Phase::Sending
-                && state.out == 0
-                && state.remaining() > 0
-                && !state.alone
-                && (state.progress + hold <= now || (stuck && state.ambiguous > 0));
-            if recheck || record || set_aside {
-                due.push((*handle, recheck, set_aside));
-            }
+            let upkeep = match state.phase {
+                Phase::Held(at) if at <= now => Upkeep::LookAgain,
+                Phase::Unresolved(at) if at <= now => Upkeep::Resolve,
+                Phase::Unclaimed if held_long => Upkeep::Claim,
+                Phase::Sending
+                    if state.out == 0
+                        && state.remaining() > 0
+                        && (held_long || (stuck && state.ambiguous > 0)) =>
+                {
+                    Upkeep::SetAside
+                }
+                _ if since.is_some_and(|since| since + interval <= now) => Upkeep::Record,
+                _ if state.must_write(now) => Upkeep::Record,
+                _ => continue,
+            };
+            due.push((*handle, upkeep));
         }
-        due.sort_unstable();
-        for (handle, recheck, set_aside) in due {
-            if recheck {
-                self.await_turn(handle);
-            } else if set_aside {
-                self.set_aside(handle, now);
-            } else {
-                self.cut_part(handle, now);
+        due.sort_unstable_by_key(|(handle, _)| *handle);
+        for (handle, upkeep) in due {
+            match upkeep {
+                Upkeep::LookAgain => self.await_turn(handle),
+                Upkeep::Resolve => self.resolve(handle, now),
+                Upkeep::Claim => self.begin(handle, now),
+                Upkeep::SetAside => self.set_aside(handle, now),
+                Upkeep::Record => self.cut_part(handle, now),
             }
         }
     }
@@ -144,6 +164,7 @@ impl Worker {
     /// A job that may not be sent for long is closed; what is left of it waits in the store, and its lease is free.
     fn set_aside(&mut self, handle: JobHandle, now: Millis) {
         self.scheduler.remove(&handle);
+        self.alone.retain(|alone| *alone != handle);
         let Some(state) = self.jobs.get_mut(&handle) else {
             return;
         };

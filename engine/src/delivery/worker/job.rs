@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::route::Class;
 use crate::broker::LeaseId;
 use crate::delivery::settle::{Again, Settled};
-use crate::model::{Counts, DeviceId, Entry, FinalState, Job, Lane, Millis, Recipient, Target};
+use crate::model::{
+    Counts, DeviceId, Entry, FinalState, Job, JobKind, Lane, Millis, Recipient, Target,
+};
 use crate::store::{Failure, JobKey, NewDead, Prune, WaitingWhy};
 
 /// A job that has written nothing since its hand-out writes a part after this long, with or without an outcome: only then
@@ -32,6 +34,8 @@ pub(super) enum Phase {
     Held(Millis),
     /// Its devices are being looked up.
     Resolving,
+    /// They could not be; looked up again at this instant.
+    Unresolved(Millis),
     /// It is being handed over.
     Sending,
     /// Everything has come back; its end is being written.
@@ -161,6 +165,14 @@ impl JobState {
     /// Recipients not handed out yet.
     pub(super) fn remaining(&self) -> usize {
         self.groups.iter().map(Group::remaining).sum()
+    }
+
+    /// Recipients that count as resolved with this job's end; those of other jobs were counted before.
+    pub(super) fn resolved_here(&self) -> u32 {
+        match self.job.kind {
+            JobKind::First | JobKind::Continuation => self.resolved,
+            JobKind::Retry | JobKind::Parked | JobKind::Replay => 0,
+        }
     }
 
     /// A claim or part is about to be written.

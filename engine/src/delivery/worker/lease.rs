@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::Action;
 use crate::broker::{LeaseId, QueueName};
 use crate::limits::PREFETCHED_BYTES_MAX;
+use crate::model::Job;
 
 /// Messages of a queue that may be unacked while nothing of it is being sent.
 pub const CREDIT_AT_REST: u32 = 1;
@@ -20,6 +21,8 @@ struct Held {
     bytes: usize,
     /// Jobs of the message that are not ended.
     open: usize,
+    /// Jobs of the message whose ids came before with other recipients.
+    reused: Vec<Job>,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,7 @@ impl Leases {
                 queue: queue.clone(),
                 bytes,
                 open,
+                reused: Vec::new(),
             },
         );
         let entry = self.queues.entry(queue.clone()).or_insert(Queue {
@@ -80,6 +84,19 @@ impl Leases {
         };
         held.open = held.open.saturating_sub(1);
         held.open == 0
+    }
+
+    /// A job of the message is not what its id says.
+    pub(super) fn keep_reused(&mut self, lease: LeaseId, job: Job) {
+        if let Some(held) = self.held.get_mut(&lease) {
+            held.reused.push(job);
+        }
+    }
+
+    /// What [`Leases::keep_reused`] kept.
+    pub(super) fn take_reused(&mut self, lease: LeaseId) -> Vec<Job> {
+        let held = self.held.get_mut(&lease);
+        held.map_or_else(Vec::new, |held| std::mem::take(&mut held.reused))
     }
 
     /// The message left: acked, buried or given back. `false` when it had left before.

@@ -22,7 +22,6 @@ use uuid::Uuid;
 use self::job::JobState;
 pub use self::lease::CREDIT_AT_REST;
 use self::lease::Leases;
-pub use self::record::unrecordable;
 pub use self::resolved::Message;
 pub use self::route::Class;
 use self::route::Routes;

@@ -7,12 +7,12 @@ use super::route::{Class, Room};
 use super::{Action, Alert, InFlight, JobHandle, SliceOut, Worker};
 use crate::delivery::limiter::Take;
 use crate::delivery::scheduler::Ready;
-use crate::delivery::settle::{self, Context, Settled};
+use crate::delivery::settle::{self, Context, Pause, Settled};
 use crate::limits::{
     CONTROL_LEASE, HOLD_MAX, JOB_ENTRIES_MAX, LEASE_HEARTBEAT, RECORD_INTERVAL,
     SLICE_RECIPIENTS_MAX,
 };
-use crate::model::{Entry, FinalState, Lane, Millis, Outcome};
+use crate::model::{Entry, FinalState, Lane, Millis, Outcome, Processed};
 use crate::store::WaitingWhy;
 
 /// What shall be done with the job that is next in line.
@@ -219,7 +219,8 @@ impl Worker {
         }));
     }
 
-    /// Runs a job that ended its processes before with nothing beside it. `true` while that is so.
+    /// Runs a job that ended its processes before with nothing beside it. `true` while nobody else may send: something is out,
+    /// or it is this job's turn. While its own way is closed, the others may go.
     fn pump_alone(&mut self, now: Millis) -> bool {
         let Some(handle) = self.alone.front().copied() else {
             return false;
@@ -228,35 +229,60 @@ impl Worker {
             self.alone.pop_front();
             return true;
         };
-        if state.out > 0 || self.unrecorded > state.pending.covers {
+        // Unanswered requests stay in the bound until their jobs end, and are waited for by nobody.
+        let silent: usize = self.jobs.values().map(|state| state.ambiguous).sum();
+        if state.out > 0 || self.unrecorded - silent > state.pending.covers {
             return true;
         }
-        let tenant = state.key.tenant.clone();
-        match decide(state, state.lane(), &mut self.routes, now) {
+        let left = self.options.unrecorded_max.saturating_sub(self.unrecorded);
+        let (tenant, lane) = (state.key.tenant.clone(), state.lane());
+        match decide(state, lane, &mut self.routes, now) {
+            Decision::Turn(Turn::Send(class, room)) => {
+                let most = self.limiter.max_slice(&tenant, lane);
+                let slice = u32::try_from(room.min(left)).unwrap_or(most).min(most);
+                let taken =
+                    slice > 0 && self.limiter.try_take(&tenant, slice, lane, now) == Take::Ok;
+                if !taken {
+                    self.routes.probe_unused(&tenant, class, now);
+                    return false;
+                }
+                self.hand_over(handle, class, slice as usize, now);
+                true
+            }
             Decision::Turn(turn) => {
                 self.take_turn(handle, turn, now);
+                true
             }
             Decision::Load(class) => {
                 self.routes.loading(&tenant, class);
                 self.actions.push(Action::LoadRoute(tenant, class));
+                false
             }
-            Decision::NotBefore(_) | Decision::Blocked => {}
+            Decision::NotBefore(_) | Decision::Blocked => false,
         }
-        true
     }
 
     /// Everything of a slice came back, one outcome per recipient, in order.
-    pub fn on_slice_done(&mut self, id: u64, outcomes: Vec<Outcome>, now: Millis) {
+    pub fn on_slice_done(&mut self, id: u64, mut outcomes: Vec<Outcome>, now: Millis) {
         let Some(slice) = self.in_flight.remove(&id) else {
             return;
         };
         let requests = slice.range.len();
+        // Nobody may be left without an outcome: of what was not answered, nothing is known.
+        outcomes.resize(
+            requests,
+            Outcome::Unavailable {
+                reason: "no_outcome".into(),
+                processed: Processed::Unknown,
+                retry_after: None,
+            },
+        );
         self.routes.returned(&slice.tenant, slice.class, requests);
         self.scheduler.wake(&slice.tenant);
         self.observe(&slice, &outcomes, now);
         let Some(state) = self.jobs.get_mut(&slice.job) else {
             // The job was fenced: its outcomes are recorded by whoever holds it now.
-            self.unrecorded -= requests;
+            self.release(requests);
             return;
         };
         let recipients = &slice.recipients[slice.range.clone()];
@@ -281,11 +307,16 @@ impl Worker {
             .iter()
             .filter(|again| again.attempts.ambiguous > before)
             .count();
-        self.unrecorded -= requests - finals - ambiguous;
         state.out -= requests;
         state.ambiguous += ambiguous;
         let pauses = settled.pause.clone();
         state.absorb(settled, finals, now);
+        self.release(requests - finals - ambiguous);
+        self.rest_credentials(&slice, pauses, now);
+        self.after_slice(slice.job, now);
+    }
+
+    fn rest_credentials(&mut self, slice: &InFlight, pauses: Vec<Pause>, now: Millis) {
         for pause in pauses {
             self.routes
                 .pause(&slice.tenant, slice.class, pause.until, now);
@@ -298,7 +329,6 @@ impl Worker {
                 self.actions.push(Action::Alert(alert));
             }
         }
-        self.after_slice(slice.job, now);
     }
 
     fn after_slice(&mut self, handle: JobHandle, now: Millis) {

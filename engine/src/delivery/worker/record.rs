@@ -3,8 +3,9 @@
 
 use super::job::{JobState, Pending, Phase};
 use super::{Action, JobHandle, Worker};
+use crate::broker::LeaseId;
 use crate::delivery::settle;
-use crate::model::{Envelope, JobKind, Millis};
+use crate::model::{DeviceId, Entry, Envelope, FinalState, Job, Millis, Recipient};
 use crate::store::{CommitAnswer, DeadOrigin, NewDead, Part, Settlement, WaitingRow, WaitingWhy};
 
 impl Worker {
@@ -53,17 +54,14 @@ impl Worker {
         match answer {
             CommitAnswer::Taken => {
                 state.keep(state.next_seq + 1);
-                self.unrecorded -= covers;
-                if std::mem::take(&mut self.starved) {
-                    self.scheduler.wake_all();
-                }
+                self.release(covers);
                 self.after_part(handle, now);
             }
             CommitAnswer::Fenced => {
                 // Somebody else holds the job. What came back is theirs to find out again, and this process has slept:
                 // none of its leases is good. Those of an orphan's connection are gone already, and others are not to blame.
                 let orphan = state.lease.is_none();
-                self.unrecorded -= covers;
+                self.release(covers);
                 self.abandon(handle);
                 if !orphan {
                     self.on_leases_lost(now);
@@ -78,7 +76,8 @@ impl Worker {
             return;
         };
         if state.phase == Phase::Ending {
-            self.unrecorded -= state.ambiguous;
+            let ambiguous = state.ambiguous;
+            self.release(ambiguous);
             self.forget(handle);
         } else if state.lease.is_none() {
             self.orphan_done(handle, now);
@@ -87,13 +86,85 @@ impl Worker {
         }
     }
 
+    /// What is written in place of a settlement that cannot be written: its counts, its end and a dead row. It loses the rows
+    /// that made it unwritable, and says so; whatever of the job has no final state ends as dead.
+    #[must_use]
+    pub fn unrecordable(
+        &self,
+        handle: JobHandle,
+        settlement: &Settlement,
+        cause: &str,
+    ) -> Settlement {
+        let state = self.jobs.get(&handle);
+        let (tenant, job) = (settlement.key.tenant.clone(), settlement.key.job);
+        let left = state.map_or_else(Vec::new, |state| self.unfinished(handle, state));
+        let mut part = settlement.part.clone();
+        // What an orphan has not begun is its next holder's.
+        part.end |= state.is_some_and(|state| state.lease.is_some());
+        if let Some(JobState { pending, .. }) = state {
+            part.block.extend(&pending.block);
+            for (sum, more) in part.counts.0.iter_mut().zip(pending.counts.0) {
+                *sum += more;
+            }
+        }
+        let waits = settlement.waiting.iter();
+        let waits = waits.filter_map(|row| Envelope::decode(&row.body).ok());
+        let waits = waits
+            .flat_map(|envelope| envelope.jobs)
+            .flat_map(|job| job.entries);
+        for (ordinal, device) in waits.map(|entry| entry.key()).chain(left) {
+            part.block.push((ordinal, device, FinalState::Dead));
+            part.counts.add(FinalState::Dead);
+        }
+        let dead = NewDead {
+            tenant,
+            origin: DeadOrigin::Unparsed,
+            reason: "unrecordable".to_owned(),
+            detail: format!("the record of job {job} could not be written: {cause}"),
+            notification: Some(settlement.key.notification),
+            job: Some(job),
+            recipients: u32::try_from(part.counts.get(FinalState::Dead)).unwrap_or(u32::MAX),
+            body: Vec::new(),
+        };
+        Settlement {
+            resolved: state.map_or(settlement.resolved, JobState::resolved_here),
+            failures: Vec::new(),
+            prunes: Vec::new(),
+            suspects: Vec::new(),
+            accepted: Vec::new(),
+            waiting: Vec::new(),
+            dead: Some(dead).filter(|_| part.end),
+            part,
+            ..settlement.clone()
+        }
+    }
+
+    /// Everybody of a job who has no final state and stands in no waiting row: out, to be tried again, set aside, or not
+    /// handed over.
+    fn unfinished(&self, handle: JobHandle, state: &JobState) -> Vec<(u32, DeviceId)> {
+        let out = self.in_flight.values().filter(|slice| slice.job == handle);
+        let out = out.flat_map(|slice| &slice.recipients[slice.range.clone()]);
+        let remaining = state
+            .groups
+            .iter()
+            .flat_map(|group| &group.recipients[group.next..]);
+        let again = state.again.iter().map(|again| &again.recipient);
+        let aside = state.children.iter().flat_map(|(job, _, _)| &job.entries);
+        let entries = aside.chain(&state.rest).map(Entry::key);
+        out.chain(remaining)
+            .chain(again)
+            .map(Recipient::key)
+            .chain(entries)
+            .collect()
+    }
+
     /// A part that cannot be written was replaced by a dead row, and the job has ended with it.
     pub fn on_unrecordable(&mut self, handle: JobHandle) {
         let Some(state) = self.jobs.get_mut(&handle) else {
             return;
         };
         let covers = state.committing.take().unwrap_or_default();
-        self.unrecorded -= covers;
+        self.release(covers);
         let lease = self.jobs.get(&handle).and_then(|state| state.lease);
         self.abandon(handle);
         self.close(lease);
@@ -123,7 +194,7 @@ impl Worker {
     fn abandon(&mut self, handle: JobHandle) {
         if let Some(state) = self.take_job(handle) {
             self.recordable -= state.pending.covers;
-            self.unrecorded -= state.pending.covers + state.ambiguous;
+            self.release(state.pending.covers + state.ambiguous);
         }
     }
 
@@ -148,11 +219,23 @@ impl Worker {
         self.close(state.lease);
     }
 
-    fn close(&mut self, lease: Option<crate::broker::LeaseId>) {
+    pub(super) fn close(&mut self, lease: Option<LeaseId>) {
         if let Some(lease) = lease
             && self.leases.close_job(lease)
         {
-            self.actions.push(Action::Ack(lease));
+            let reused = self.leases.take_reused(lease);
+            self.actions.push(match reused_row(&reused) {
+                Some(dead) => Action::Bury(lease, Box::new(dead)),
+                None => Action::Ack(lease),
+            });
+        }
+    }
+
+    /// So many requests leave the bound: whoever was not served because of it is asked again.
+    pub(super) fn release(&mut self, requests: usize) {
+        self.unrecorded -= requests;
+        if requests > 0 && std::mem::take(&mut self.starved) {
+            self.scheduler.wake_all();
         }
     }
 
@@ -161,6 +244,22 @@ impl Worker {
         let max = self.options.unrecorded_max;
         self.stopping || (self.unrecorded * 4 >= max * 3 && self.recordable * 8 >= max)
     }
+}
+
+/// The dead row of jobs whose ids came before with other recipients.
+fn reused_row(jobs: &[Job]) -> Option<NewDead> {
+    let first = jobs.first()?;
+    let recipients = jobs.iter().map(|job| job.entries.len()).sum::<usize>();
+    Some(NewDead {
+        tenant: first.notification.tenant.clone(),
+        origin: DeadOrigin::Internal,
+        reason: "job_id_reused".to_owned(),
+        detail: format!("job {} came with other recipients than before", first.id),
+        notification: Some(first.notification.id),
+        job: Some(first.id),
+        recipients: u32::try_from(recipients).unwrap_or(u32::MAX),
+        body: Envelope::encode(jobs).unwrap_or_default(),
+    })
 }
 
 /// What is left of a job that ends, as rows that wait: retries, what was set aside, what one resolve could not hold.
@@ -200,7 +299,6 @@ fn settlement(
     end: bool,
 ) -> Settlement {
     let notification = &state.job.notification;
-    let counts_recipients = matches!(state.job.kind, JobKind::First | JobKind::Continuation);
     Settlement {
         key: state.key.clone(),
         kind: state.job.kind,
@@ -210,11 +308,7 @@ fn settlement(
         expires_at: notification.expires_at,
         entries: u32::try_from(state.job.entries.len()).unwrap_or(u32::MAX),
         digest: state.digest,
-        resolved: if end && counts_recipients {
-            state.resolved
-        } else {
-            0
-        },
+        resolved: if end { state.resolved_here() } else { 0 },
         part: Part {
             seq: state.next_seq,
             counts: pending.counts,
@@ -227,37 +321,5 @@ fn settlement(
         accepted: pending.accepted,
         waiting,
         dead: if end { state.dead.take() } else { None },
-    }
-}
-
-/// What is written in place of a settlement that cannot be written: its counts, its end and a dead row. It loses the rows that
-/// made it unwritable, and says so.
-#[must_use]
-pub fn unrecordable(settlement: &Settlement, cause: &str) -> Settlement {
-    let dead = NewDead {
-        tenant: settlement.key.tenant.clone(),
-        origin: DeadOrigin::Unparsed,
-        reason: "unrecordable".to_owned(),
-        detail: format!(
-            "the record of job {} could not be written: {cause}",
-            settlement.key.job
-        ),
-        notification: Some(settlement.key.notification),
-        job: Some(settlement.key.job),
-        recipients: settlement.entries,
-        body: Vec::new(),
-    };
-    Settlement {
-        part: Part {
-            end: true,
-            ..settlement.part.clone()
-        },
-        failures: Vec::new(),
-        prunes: Vec::new(),
-        suspects: Vec::new(),
-        accepted: Vec::new(),
-        waiting: Vec::new(),
-        dead: Some(dead),
-        ..settlement.clone()
     }
 }

@@ -260,27 +260,15 @@ impl Worker {
         self.end_if_spent(handle, now);
     }
 
+    /// A foreign or corrupt message: what it holds becomes a dead row when the other jobs of its message are ended.
     fn reused(&mut self, handle: JobHandle) {
         let Some(state) = self.take_job(handle) else {
             return;
         };
-        let Some(lease) = state.lease else { return };
-        let dead = NewDead {
-            tenant: state.key.tenant.clone(),
-            origin: DeadOrigin::Internal,
-            reason: "job_id_reused".to_owned(),
-            detail: format!(
-                "job {} came with other recipients than before",
-                state.key.job
-            ),
-            notification: Some(state.key.notification),
-            job: Some(state.key.job),
-            recipients: u32::try_from(state.job.entries.len()).unwrap_or(u32::MAX),
-            body: Envelope::encode(std::slice::from_ref(&state.job)).unwrap_or_default(),
-        };
-        if self.leases.close_job(lease) {
-            self.actions.push(Action::Bury(lease, Box::new(dead)));
+        if let Some(lease) = state.lease {
+            self.leases.keep_reused(lease, state.job);
         }
+        self.close(state.lease);
     }
 
     pub(super) fn resolve(&mut self, handle: JobHandle, now: Millis) {
@@ -327,9 +315,13 @@ impl Worker {
         });
     }
 
-    /// The devices could not be looked up: try again.
+    /// The devices could not be looked up: they are again after a rest.
     pub fn on_resolve_failed(&mut self, handle: JobHandle, now: Millis) {
-        self.resolve(handle, now);
+        if let Some(state) = self.jobs.get_mut(&handle)
+            && state.phase == Phase::Resolving
+        {
+            state.phase = Phase::Unresolved(now + HELD_RECHECK.as_millis() as Millis);
+        }
     }
 
     /// The devices of the job's users, at most `JOB_RECIPIENTS_MAX` of them, by (user, device).
