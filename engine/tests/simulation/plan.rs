@@ -168,33 +168,34 @@ impl Plan {
             faults.push((at, fault));
         }
         if rng.permille(60) {
-            // A job that seems to kill its processes, until it runs alone or becomes a dead row.
-            let slot = rng.index(2);
-            let back_after = rng.pick(&[10, 25_000]);
-            let kill = |at| {
-                let noticed_at_once = true;
-                let fault = Fault::Kill {
-                    slot,
-                    noticed_at_once,
-                    back_after,
-                };
-                (at, fault)
-            };
-            let every = rng.range(5_000, 25_000);
-            faults.extend((1..8).map(|time| kill(BEGIN + time * every)));
-            faults.push((
-                BEGIN,
-                Fault::Stall {
-                    slot: 1 - slot,
-                    millis: 9 * every,
-                },
-            ));
+            faults.extend(crash_loop(rng));
         }
         if self.calm {
             faults.retain(|(_, fault)| matches!(fault, Fault::Suspend { .. }));
         }
         faults
     }
+}
+
+/// A job that seems to kill its processes, until it runs alone or becomes a dead row: the same process dies again and again
+/// while the other sleeps.
+fn crash_loop(rng: &mut Rng) -> Vec<(Millis, Fault)> {
+    let slot = rng.index(2);
+    let back_after = rng.pick(&[10, 25_000]);
+    let every = rng.range(5_000, 25_000);
+    let kill = |time| {
+        let fault = Fault::Kill {
+            slot,
+            noticed_at_once: true,
+            back_after,
+        };
+        (BEGIN + time * every, fault)
+    };
+    let sleep = Fault::Stall {
+        slot: 1 - slot,
+        millis: 9 * every,
+    };
+    (1..8).map(kill).chain([(BEGIN, sleep)]).collect()
 }
 
 fn rates(rng: &mut Rng) -> ProviderRates {

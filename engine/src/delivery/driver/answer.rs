@@ -171,7 +171,7 @@ impl Driver {
             Ok(_) => self.worker.on_committed(job, CommitAnswer::Fenced, now),
             Err(error) => {
                 // As if fenced: the job is given up, and its message comes again.
-                tracing::error!(%error, "not even a dead row could be written; the message stays in the queue");
+                tracing::error!(%error, "not even a dead row could be written; the message stays");
                 self.worker.on_committed(job, CommitAnswer::Fenced, now);
             }
         }
