@@ -141,6 +141,11 @@ pub(super) fn report(found: &Found, kills: &[Kill], recipients: u64) {
 
 /// Nothing lost, one final state each, duplicates within the bound and under one id.
 pub(super) fn assert_kept(found: &Found, sent: &[Sent], statuses: &[Value], seed: u64) {
+    for status in statuses {
+        if status["dead"] != 0 {
+            println!("kill: given up as dead: {status}");
+        }
+    }
     let unfinished = statuses
         .iter()
         .filter(|status| status["state"] != "finished")
