@@ -77,6 +77,8 @@ pub(super) fn check(stage: &Stage, campaign: &Campaign) -> anyhow::Result<Verdic
         verdict.received += got;
         verdict.missing += wanted.saturating_sub(got);
         verdict.unexpected += got.saturating_sub(wanted);
+        let most = ids.values().copied().max().unwrap_or_default();
+        verdict.most_copies = verdict.most_copies.max(most);
         verdict.duplicates += ids
             .values()
             .map(|copies| u64::from(copies - 1))
