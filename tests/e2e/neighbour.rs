@@ -22,6 +22,9 @@ struct Field {
     log: std::path::PathBuf,
     _home: tempfile::TempDir,
     flood: String,
+    flooding: Calls,
+    /// Device tokens of the flood accepted so far.
+    flooded: u64,
     neighbour: Calls,
     sent: u64,
 }
@@ -47,21 +50,28 @@ impl Field {
         let setup = Setup::quick().with("connections.per_credential_max", connections);
         let world = World::start_with(options, setup).await;
         let (flood, neighbour) = (world.tenant().await, world.tenant().await);
-        let calls = world.calls(&flood);
-        let total = size("NEIGHBOUR_TOKENS", 12_000);
-        for from in (0..total).step_by(usize::try_from(BULK).unwrap()) {
-            let tokens: Vec<String> = (from..total.min(from + BULK))
-                .map(|number| apple(seed(), number))
-                .collect();
-            calls.alert_to(&tokens).await;
-        }
         Self {
             neighbour: world.calls(&neighbour),
+            flooding: world.calls(&flood),
+            flooded: 0,
             flood: flood.id,
             log,
             _home: home,
             world,
             sent: 0,
+        }
+    }
+
+    /// Queues device tokens of the flood until `total` of them wait to be sent.
+    async fn fill(&mut self, total: u64) {
+        let done = received(&self.world.server, &self.world) - self.sent;
+        while self.flooded < done + total {
+            let to = (self.flooded + BULK).min(done + total);
+            let tokens: Vec<String> = (self.flooded..to)
+                .map(|number| apple(seed(), number))
+                .collect();
+            self.flooding.alert_to(&tokens).await;
+            self.flooded = to;
         }
     }
 
@@ -148,6 +158,7 @@ async fn a_neighbour_is_not_queued_behind_a_flood() {
     for round in 1..=rounds {
         let mut p99 = [0, 0];
         for (at, floods) in [false, true].into_iter().enumerate() {
+            field.fill(size("NEIGHBOUR_TOKENS", 12_000)).await;
             field.flood(floods).await;
             let (busy, total) = jiffies();
             let before = received(&field.world.server, &field.world);

@@ -11,7 +11,8 @@ use crate::model::{JobId, Millis, NotificationId};
 pub enum DeadOrigin {
     /// A job that this store's own engine parsed.
     Internal,
-    /// A message of the internal queue that could not be parsed; never replayed.
+    /// A message of the internal queue that this engine cannot have published: it could not be parsed, or contradicts a
+    /// record. Never replayed.
     Unparsed,
     /// A publish request from outside.
     External,

@@ -38,7 +38,7 @@ pub enum Begun {
 #[async_trait]
 pub trait Idempotency: Send + Sync {
     /// Begins a request: stores (tenant, key) with `fingerprint` and `notification` if the key is new. A row in progress for
-    /// longer than 30 s is taken over.
+    /// longer than 30 s, or of a process that is proven dead, is taken over.
     async fn begin(
         &self,
         tenant: &TenantId,

@@ -227,6 +227,26 @@ async fn an_idempotency_key_is_one_request_and_one_answer(place: Place) {
     assert_eq!(begun, started(one, false));
 }
 
+/// The lock of the data directory proves the first process dead, so nobody waits for it.
+#[tokio::test]
+async fn a_request_of_a_dead_process_is_taken_over_at_once() {
+    let place = Place::sqlite();
+    let (store, acme) = place.with_tenant().await;
+    let (one, two) = (notification(&acme, 1).id, notification(&acme, 2).id);
+    store.begin(&acme, "key", &[1; 32], one, NOW).await.unwrap();
+    drop(store);
+    let store: std::sync::Arc<dyn clarion_engine::store::Store> =
+        std::sync::Arc::new(place.open_as(uuid::Uuid::from_u128(2)).await);
+    let begun = store.begin(&acme, "key", &[1; 32], two, NOW + 1).await;
+    let taken_over = Begun::Started {
+        notification: one,
+        recheck: true,
+    };
+    assert_eq!(begun.unwrap(), taken_over);
+    let begun = store.begin(&acme, "key", &[1; 32], two, NOW + 2).await;
+    assert_eq!(begun.unwrap(), Begun::Running);
+}
+
 async fn a_request_that_never_finished_is_taken_over_after_thirty_seconds(place: Place) {
     let (store, acme) = place.with_tenant().await;
     let (one, two) = (notification(&acme, 1).id, notification(&acme, 2).id);

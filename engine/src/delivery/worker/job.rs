@@ -121,6 +121,8 @@ pub(super) struct JobState {
     pub(super) urgent: bool,
     /// Runs alone in the process.
     pub(super) alone: bool,
+    /// It was begun too often without getting on: nothing of it is sent.
+    pub(super) poisoned: bool,
 }
 
 impl JobState {
@@ -155,6 +157,7 @@ impl JobState {
             begun: 0,
             urgent: false,
             alone: false,
+            poisoned: false,
         }
     }
 

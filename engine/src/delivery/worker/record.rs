@@ -252,7 +252,7 @@ fn reused_row(jobs: &[Job]) -> Option<NewDead> {
     let recipients = jobs.iter().map(|job| job.entries.len()).sum::<usize>();
     Some(NewDead {
         tenant: first.notification.tenant.clone(),
-        origin: DeadOrigin::Internal,
+        origin: DeadOrigin::Unparsed,
         reason: "job_id_reused".to_owned(),
         detail: format!("job {} came with other recipients than before", first.id),
         notification: Some(first.notification.id),

@@ -191,11 +191,8 @@ impl Worker {
                 state.settled = settled.into_iter().collect();
                 state.alone = claims_without_progress >= CLAIMS_ALONE;
                 state.urgent = claims_without_progress > 1;
-                if claims_without_progress >= CLAIMS_POISON {
-                    self.poison(handle, now);
-                } else {
-                    self.resolve(handle, now);
-                }
+                state.poisoned = claims_without_progress >= CLAIMS_POISON;
+                self.resolve(handle, now);
             }
             ClaimAnswer::Held => {
                 state.phase = Phase::Held(now + HELD_RECHECK.as_millis() as Millis);
@@ -228,20 +225,16 @@ impl Worker {
         );
         self.actions
             .push(Action::Alert(Alert::Poison(tenant.clone(), detail.clone())));
-        let settled = &state.settled;
-        let left: Vec<Entry> = state
-            .job
-            .entries
-            .iter()
-            .filter(|entry| !settled.contains(&entry.key()))
-            .cloned()
-            .collect();
-        // Only what is left: a replay must not send again what has its final state.
+        let mut left = state.drain_remaining();
+        left.sort_unstable_by_key(Recipient::key);
+        let settled = settle::end_recipients(&left, FinalState::Dead, "poison", &|ordinal| {
+            state.user_of(ordinal)
+        });
+        // Recipients, not users: a replay must not send again to the devices that have their final states.
         let job = Job {
-            entries: left.clone(),
+            entries: left.into_iter().map(Entry::from).collect(),
             ..state.job.clone()
         };
-        let body = Envelope::encode(&[job]).unwrap_or_default();
         state.dead = Some(NewDead {
             tenant,
             origin: DeadOrigin::Internal,
@@ -249,14 +242,10 @@ impl Worker {
             detail,
             notification: Some(state.key.notification),
             job: Some(state.key.job),
-            recipients: u32::try_from(left.len()).unwrap_or(u32::MAX),
-            body,
+            recipients: u32::try_from(job.entries.len()).unwrap_or(u32::MAX),
+            body: Envelope::encode(&[job]).unwrap_or_default(),
         });
-        let settled = settle::end_entries(&left, FinalState::Dead, "poison");
-        state.resolved = count_resolved(&[], &state.settled)
-            .saturating_add(u32::try_from(left.len()).unwrap_or(u32::MAX));
         state.absorb(settled, 0, now);
-        state.phase = Phase::Sending;
         self.end_if_spent(handle, now);
     }
 
@@ -378,6 +367,9 @@ impl Worker {
         }
         if let Some(_why) = self.stopped.get(&state.key.tenant) {
             return self.cancel(handle, now);
+        }
+        if state.poisoned {
+            return self.poison(handle, now);
         }
         if state.alone {
             self.alone.push_back(handle);

@@ -1,6 +1,8 @@
 //! Idempotency rows in SQLite.
 //! It must not know what a request or an answer says.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +14,38 @@ use crate::model::{Millis, NotificationId, TenantId};
 
 /// A request in progress for this long is taken over by its repetition.
 const TAKEOVER_AFTER: Duration = Duration::from_secs(30);
+
+/// Requests in progress beyond which those that nobody will finish any more are looked for.
+const RUNNING_MANY: usize = 4_096;
+
+/// Requests in progress of this process, with the instants they began. A row in progress that is not among them was left by a
+/// process that is dead, as the lock of the data directory proves: nobody needs to wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Running(Mutex<HashMap<(TenantId, String), Millis>>);
+
+impl Running {
+    fn with<T>(&self, act: impl FnOnce(&mut HashMap<(TenantId, String), Millis>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn begin(&self, tenant: &TenantId, key: &str, now: Millis) {
+        let patience = i64::try_from(TAKEOVER_AFTER.as_millis()).unwrap_or(i64::MAX);
+        self.with(|running| {
+            if running.len() >= RUNNING_MANY {
+                running.retain(|_, began| now.saturating_sub(*began) < patience);
+            }
+            running.insert((tenant.clone(), key.to_owned()), now);
+        });
+    }
+
+    fn has(&self, tenant: &TenantId, key: &str) -> bool {
+        self.with(|running| running.contains_key(&(tenant.clone(), key.to_owned())))
+    }
+
+    fn end(&self, tenant: &TenantId, key: &str) {
+        self.with(|running| running.remove(&(tenant.clone(), key.to_owned())));
+    }
+}
 
 const INSERT: &str = "
 INSERT INTO idempotency (tenant, key, fingerprint, notification, started_at) VALUES (?, ?, ?, ?, ?)
@@ -48,6 +82,7 @@ impl Idempotency for SqliteStore {
             .execute(&mut *tx)
             .await?;
         if inserted.rows_affected() > 0 {
+            self.running.begin(tenant, key, now);
             tx.commit().await?;
             return Ok(Begun::Started {
                 notification,
@@ -68,9 +103,10 @@ impl Idempotency for SqliteStore {
             return Ok(Begun::Done(StoredAnswer { status, body }));
         }
         let patience = i64::try_from(TAKEOVER_AFTER.as_millis()).unwrap_or(i64::MAX);
-        if now.saturating_sub(row.int(2)?) < patience {
+        if now.saturating_sub(row.int(2)?) < patience && self.running.has(tenant, key) {
             return Ok(Begun::Running);
         }
+        self.running.begin(tenant, key, now);
         sqlx::query(TAKE_OVER)
             .bind(now)
             .bind(tenant.as_str())
@@ -100,7 +136,9 @@ impl Idempotency for SqliteStore {
             .bind(key)
             .execute(&mut *tx)
             .await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.running.end(tenant, key);
+        Ok(())
     }
 
     async fn forget(&self, tenant: &TenantId, key: &str) -> Result<(), Error> {
@@ -111,6 +149,8 @@ impl Idempotency for SqliteStore {
             .bind(key)
             .execute(&mut *tx)
             .await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        self.running.end(tenant, key);
+        Ok(())
     }
 }

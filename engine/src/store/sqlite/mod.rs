@@ -52,6 +52,7 @@ pub struct SqliteStore {
     process: Uuid,
     /// Where the last round of reservations and of releases ended.
     turn: std::sync::Mutex<Turns>,
+    running: idempotency::Running,
     _data_dir: Arc<DataDir>,
 }
 
@@ -91,6 +92,7 @@ impl SqliteStore {
             readers: file.readers(READERS).await?,
             process: options.process,
             turn: std::sync::Mutex::default(),
+            running: idempotency::Running::default(),
             _data_dir: options.data_dir,
         })
     }
