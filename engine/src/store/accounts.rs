@@ -67,6 +67,25 @@ pub struct TenantPatch {
     pub suspended: Option<bool>,
 }
 
+impl TenantPatch {
+    /// The tenant with these changes, made at `now`.
+    pub(super) fn applied_to(&self, mut tenant: Tenant, now: Millis) -> Tenant {
+        let limits = &mut tenant.limits;
+        if let Some(bundle_id) = &self.bundle_id {
+            tenant.bundle_id = Some(bundle_id.clone());
+        }
+        tenant.use_sandbox = self.use_sandbox.unwrap_or(tenant.use_sandbox);
+        tenant.suspended = self.suspended.unwrap_or(tenant.suspended);
+        limits.rate = self.rate.unwrap_or(limits.rate);
+        limits.burst = self.burst.unwrap_or(limits.burst);
+        limits.backlog = self.backlog.unwrap_or(limits.backlog);
+        limits.weight = self.weight.unwrap_or(limits.weight);
+        limits.ambiguous_retries = self.ambiguous_retries.unwrap_or(limits.ambiguous_retries);
+        tenant.updated_at = now;
+        tenant
+    }
+}
+
 /// An API key as stored: never the key itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKeyRecord {

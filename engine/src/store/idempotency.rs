@@ -1,10 +1,15 @@
 //! Idempotency keys: the same request twice is one notification and one answer.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use clarion_auth::TenantId;
 
 use super::Error;
 use crate::model::{Millis, NotificationId};
+
+/// A request in progress for this long is taken over by its repetition.
+pub(super) const TAKEOVER_AFTER: Duration = Duration::from_secs(30);
 
 /// An answer kept for a repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,12 @@
 //! The rules of a job's log, without a database: who may write next, and what a claim finds. Job protocol,
 //! section 2. It must not know where the parts are kept.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::block::{self, BlockError, Ended};
-use super::{ClaimAnswer, Writer};
+use super::{ClaimAnswer, JobKey, Settlement, Writer};
 use crate::limits::CLAIM_TTL;
 use crate::model::Millis;
 
@@ -130,6 +132,22 @@ fn refused(answer: ClaimAnswer) -> Decision {
         answer,
         append: None,
     }
+}
+
+/// Cuts a group such that no job stands twice in one wave: a later part of a job is only taken after the
+/// earlier.
+pub(super) fn waves(settlements: &[Settlement]) -> Vec<Vec<usize>> {
+    let mut seen: HashMap<&JobKey, usize> = HashMap::with_capacity(settlements.len());
+    let mut waves: Vec<Vec<usize>> = Vec::new();
+    for (place, settlement) in settlements.iter().enumerate() {
+        let wave = seen.entry(&settlement.key).or_default();
+        if *wave == waves.len() {
+            waves.push(Vec::with_capacity(settlements.len()));
+        }
+        waves[*wave].push(place);
+        *wave += 1;
+    }
+    waves
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 mod accounts;
 mod block;
+mod changes;
+mod coded;
 mod control;
 mod dead;
 mod devices;
@@ -13,8 +15,10 @@ mod idempotency;
 mod log;
 mod notifications;
 mod pages;
+pub mod postgres;
 mod records;
 pub mod sqlite;
+mod turns;
 mod waiting;
 
 use std::fmt;
@@ -70,6 +74,29 @@ pub enum Error {
         /// Newest version this build knows.
         known: i64,
     },
+}
+
+/// The store was closed.
+#[derive(Debug, Error)]
+#[error("it is closing")]
+struct Closing;
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let is_data = match &error {
+            sqlx::Error::Database(database) => match database.try_downcast_ref() {
+                Some(refused) => postgres::is_data(refused),
+                None => sqlite::is_data(&**database),
+            },
+            sqlx::Error::Encode(_) => true,
+            _ => false,
+        };
+        if is_data {
+            Self::Data(Box::new(error))
+        } else {
+            Self::Unavailable(Box::new(error))
+        }
+    }
 }
 
 /// The whole store.

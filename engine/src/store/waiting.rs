@@ -73,7 +73,8 @@ pub struct WaitingRow {
 #[async_trait]
 pub trait Waiting: Send + Sync {
     /// Rows due at `now`, tenants in turn, at most `max` in all and at most `per_queue` of one tenant and lane minus what
-    /// `released` says is released and unfinished there.
+    /// `released` says is released and unfinished there. Where processes share the store, rows handed to one are handed to no
+    /// other for RESERVATION_TTL; to the same one they are, should its publish have failed.
     async fn due(
         &self,
         now: Millis,

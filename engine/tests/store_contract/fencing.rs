@@ -3,14 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use clarion_engine::model::{FinalState, Job};
 use clarion_engine::store::{
     ClaimAnswer, ClaimRequest, CommitAnswer, Part, Settlement, Store, WaitingRow, Writer,
 };
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
-use crate::place::{ME, NOW, OTHER, Place, first_job, notification, part, settlement, waiting_row};
+use crate::place::{
+    ME, NOW, OTHER, Place, create, first_job, notification, part, settlement, waiting_row,
+};
 
 /// Recipients of the job.
 const RECIPIENTS: u32 = 6;
@@ -204,31 +208,50 @@ impl Fight {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn each_recipient_is_recorded_at_most_once(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let place = Place::sqlite();
-            let (store, acme) = place.with_tenant().await;
-            let jobs = (0..JOBS).map(|n| first_job(&notification(&acme, n), 0, RECIPIENTS));
-            let mut fight = Fight {
-                store,
-                jobs: jobs.collect(),
-                writers: [ME, OTHER],
-                views: BTreeMap::new(),
-                taken: BTreeMap::new(),
-                ends: BTreeMap::new(),
-                parts: BTreeMap::new(),
-                now: NOW,
-                drawn: 0,
-            };
-            for step in steps {
-                fight.step(step).await;
-            }
-            fight.check().await;
-        });
+/// Plays steps on a fresh tenant of a place.
+async fn play(store: Arc<dyn Store>, tenant: &str, steps: Vec<Step>) {
+    let tenant = create(&*store, tenant).await;
+    let jobs = (0..JOBS).map(|n| first_job(&notification(&tenant, n), 0, RECIPIENTS));
+    let mut fight = Fight {
+        store,
+        jobs: jobs.collect(),
+        writers: [ME, OTHER],
+        views: BTreeMap::new(),
+        taken: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        parts: BTreeMap::new(),
+        now: NOW,
+        drawn: 0,
+    };
+    for step in steps {
+        fight.step(step).await;
     }
+    fight.check().await;
+}
+
+/// Many fights on one place.
+fn each_recipient_is_recorded_at_most_once(place: &Place) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let store = runtime.block_on(place.open());
+    let tenants = AtomicU32::new(0);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(48));
+    let held = runner.run(&steps(), |steps| {
+        let number = tenants.fetch_add(1, Ordering::Relaxed);
+        runtime.block_on(play(Arc::clone(&store), &format!("tenant-{number}"), steps));
+        Ok(())
+    });
+    held.unwrap();
+}
+
+#[test]
+fn each_recipient_is_recorded_at_most_once_in_sqlite() {
+    each_recipient_is_recorded_at_most_once(&Place::sqlite());
+}
+
+#[test]
+fn each_recipient_is_recorded_at_most_once_in_postgres() {
+    each_recipient_is_recorded_at_most_once(&Place::postgres());
 }

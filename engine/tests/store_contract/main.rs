@@ -6,10 +6,13 @@ mod accounts;
 mod devices;
 mod fencing;
 mod notifications;
+mod outages;
 mod pages;
+mod parallel;
 mod place;
 mod records;
 mod rest;
+mod sqlite_file;
 
 /// Runs clauses on every implementation.
 macro_rules! contract {
@@ -19,6 +22,15 @@ macro_rules! contract {
                 #[tokio::test]
                 async fn $clause() {
                     super::$clause(crate::place::Place::sqlite()).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $clause() {
+                    super::$clause(crate::place::Place::postgres()).await;
                 }
             )*
         }

@@ -10,11 +10,13 @@ use clarion_engine::model::{
     Address, Content, Counts, DeviceId, Entry, Environment, FinalState, Job, JobId, JobKind, Lane,
     Millis, Notification, NotificationId, Options, Platform, Target, encode_entries,
 };
-use clarion_engine::store::sqlite::{OpenOptions, SqliteStore};
+use clarion_engine::store::postgres::{OpenOptions, PostgresStore};
+use clarion_engine::store::sqlite::{self, SqliteStore};
 use clarion_engine::store::{
     Error, JobKey, PageOfEntries, Part, Registration, Settlement, StalePages, Store, Tenant,
     TenantLimits, WaitingRow, WaitingWhy, Writer,
 };
+use clarion_services::postgres::{self as services, Database};
 use uuid::Uuid;
 
 pub(crate) const NOW: Millis = 1_800_000_000_000;
@@ -33,41 +35,51 @@ pub(crate) const FRESH: StalePages = StalePages {
     fed_before: 0,
 };
 
-/// A data directory of a test.
-pub(crate) struct Place {
-    _dir: tempfile::TempDir,
-    data_dir: Arc<DataDir>,
+/// Where the store of a test lies.
+pub(crate) enum Place {
+    /// A file in a data directory.
+    Sqlite {
+        _dir: tempfile::TempDir,
+        data_dir: Arc<DataDir>,
+    },
+    /// A database of its own.
+    Postgres(Database),
 }
 
 impl Place {
     pub(crate) fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = Arc::new(DataDir::lock(&dir.path().join("data")).unwrap());
-        Self {
+        Self::Sqlite {
             _dir: dir,
             data_dir,
         }
     }
 
-    pub(crate) fn file(&self) -> PathBuf {
-        self.data_dir.path().join("store.db")
+    pub(crate) fn postgres() -> Self {
+        Self::Postgres(services::shared().database())
+    }
+
+    /// Whether only one process at a time can have it open, so that all others are known to be dead.
+    pub(crate) fn is_of_one_process(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
     }
 
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
-        Arc::new(self.open_as(PROCESS).await)
+        self.open_as(PROCESS).await
     }
 
-    /// Opens it as another process would after a crash.
-    pub(crate) async fn open_as(&self, process: Uuid) -> SqliteStore {
-        self.try_open(process).await.unwrap()
-    }
-
-    pub(crate) async fn try_open(&self, process: Uuid) -> Result<SqliteStore, Error> {
-        let options = OpenOptions {
-            process,
-            data_dir: Arc::clone(&self.data_dir),
-        };
-        SqliteStore::open(&self.file(), options).await
+    /// Opens it as another process would: after a crash, or beside the first where it can be shared.
+    pub(crate) async fn open_as(&self, process: Uuid) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite { data_dir, .. } => {
+                Arc::new(open_sqlite(data_dir, process).await.unwrap())
+            }
+            Self::Postgres(database) => {
+                let options = OpenOptions::new(database.url().to_owned(), process);
+                Arc::new(PostgresStore::open(options).await.unwrap())
+            }
+        }
     }
 
     /// A store with a tenant.
@@ -76,6 +88,21 @@ impl Place {
         let acme = create(&*store, "acme").await;
         (store, acme)
     }
+}
+
+pub(crate) fn sqlite_file(data_dir: &DataDir) -> PathBuf {
+    data_dir.path().join("store.db")
+}
+
+pub(crate) async fn open_sqlite(
+    data_dir: &Arc<DataDir>,
+    process: Uuid,
+) -> Result<SqliteStore, Error> {
+    let options = sqlite::OpenOptions {
+        process,
+        data_dir: Arc::clone(data_dir),
+    };
+    SqliteStore::open(&sqlite_file(data_dir), options).await
 }
 
 pub(crate) async fn create(store: &dyn Store, id: &str) -> TenantId {

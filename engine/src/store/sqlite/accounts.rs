@@ -122,7 +122,7 @@ impl Accounts for SqliteStore {
         let mut writer = self.writer().await;
         let mut tx = writer.begin().await?;
         let old = live_tenant(&mut tx, tenant).await?;
-        let new = patched(old.ok_or(Error::NotFound("tenant"))?, patch, now);
+        let new = patch.applied_to(old.ok_or(Error::NotFound("tenant"))?, now);
         let version = raise_version(&mut tx).await?;
         let limits = new.limits;
         sqlx::query(UPDATE_TENANT)
@@ -387,22 +387,6 @@ async fn put_credential(
         return Err(conflict);
     }
     Ok(())
-}
-
-fn patched(mut tenant: Tenant, patch: &TenantPatch, now: Millis) -> Tenant {
-    let limits = &mut tenant.limits;
-    if let Some(bundle_id) = &patch.bundle_id {
-        tenant.bundle_id = Some(bundle_id.clone());
-    }
-    tenant.use_sandbox = patch.use_sandbox.unwrap_or(tenant.use_sandbox);
-    tenant.suspended = patch.suspended.unwrap_or(tenant.suspended);
-    limits.rate = patch.rate.unwrap_or(limits.rate);
-    limits.burst = patch.burst.unwrap_or(limits.burst);
-    limits.backlog = patch.backlog.unwrap_or(limits.backlog);
-    limits.weight = patch.weight.unwrap_or(limits.weight);
-    limits.ambiguous_retries = patch.ambiguous_retries.unwrap_or(limits.ambiguous_retries);
-    tenant.updated_at = now;
-    tenant
 }
 
 pub(super) fn read_tenant(row: &SqliteRow) -> Result<Tenant, Error> {

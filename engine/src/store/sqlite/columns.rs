@@ -1,4 +1,4 @@
-//! How values stand in columns: numbers for words, 16 bytes for ids, and back.
+//! How values stand in the columns of SQLite: 16 bytes for ids, numbers for all that is small, and back.
 //! It must not know which table a column belongs to.
 
 use std::str::FromStr;
@@ -7,60 +7,9 @@ use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Decode, Row, Type};
 use uuid::Uuid;
 
-use super::super::{CredentialKind, DeadOrigin, Error, WaitingWhy};
-use crate::model::{Environment, FinalState, Lane, Platform, TenantId};
-
-/// A value that is a small number in the database.
-pub(super) trait Coded: Sized + Copy + PartialEq + 'static {
-    /// Every value, at the place of its number.
-    const ALL: &'static [Self];
-
-    /// Its number.
-    fn code(self) -> i64 {
-        let place = Self::ALL.iter().position(|value| *value == self);
-        place
-            .and_then(|place| i64::try_from(place).ok())
-            .unwrap_or(-1)
-    }
-
-    /// The value of a number.
-    fn of(code: i64) -> Option<Self> {
-        Self::ALL.get(usize::try_from(code).ok()?).copied()
-    }
-}
-
-impl Coded for Lane {
-    const ALL: &'static [Self] = &[Self::Transactional, Self::Bulk];
-}
-
-impl Coded for Platform {
-    const ALL: &'static [Self] = &[Self::Ios, Self::Watchos, Self::Android];
-}
-
-impl Coded for Environment {
-    const ALL: &'static [Self] = &[Self::Production, Self::Sandbox];
-}
-
-impl Coded for FinalState {
-    const ALL: &'static [Self] = &Self::ALL;
-}
-
-impl Coded for WaitingWhy {
-    const ALL: &'static [Self] = &Self::ALL;
-}
-
-impl Coded for DeadOrigin {
-    const ALL: &'static [Self] = &[Self::Internal, Self::Unparsed, Self::External];
-}
-
-impl Coded for CredentialKind {
-    const ALL: &'static [Self] = &[Self::ApnsKey, Self::ApnsCertificate, Self::Fcm];
-}
-
-/// What stands in a column and should not.
-#[derive(Debug, thiserror::Error)]
-#[error("column {0} holds what this build cannot read")]
-pub(super) struct Unreadable(pub(super) usize);
+use super::super::Error;
+pub(super) use super::super::coded::{Coded, Unreadable, corrupt, int};
+use crate::model::TenantId;
 
 /// Reads the columns of a row of one table.
 pub(super) struct Columns<'r> {
@@ -157,51 +106,7 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// What is stored in `table` cannot be read.
-pub(super) fn corrupt(
-    table: &'static str,
-    source: impl std::error::Error + Send + Sync + 'static,
-) -> Error {
-    Error::Corrupt {
-        table,
-        source: Box::new(source),
-    }
-}
-
-/// A number for a column; what is beyond is as large as a column can hold.
-pub(super) fn int(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// The bytes of a UUID.
 pub(super) fn bytes(id: &Uuid) -> &[u8] {
     id.as_bytes()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_coded_value_comes_back_from_its_number() {
-        fn check<T: Coded + std::fmt::Debug>() {
-            for (place, value) in T::ALL.iter().enumerate() {
-                assert_eq!(value.code(), i64::try_from(place).unwrap());
-                assert_eq!(T::of(value.code()), Some(*value));
-            }
-            assert_eq!(T::of(-1), None);
-            assert_eq!(T::of(99), None);
-        }
-        check::<Lane>();
-        check::<Platform>();
-        check::<Environment>();
-        check::<FinalState>();
-        check::<WaitingWhy>();
-        check::<DeadOrigin>();
-        check::<CredentialKind>();
-        for state in FinalState::ALL {
-            assert_eq!(state.code(), i64::from(state as u8));
-        }
-    }
 }

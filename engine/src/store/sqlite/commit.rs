@@ -5,12 +5,13 @@ use std::collections::HashMap;
 
 use sqlx::SqliteConnection;
 
+use super::super::changes::{Change, changes};
 use super::super::{Error, Failure, JobKey, Settlement, WaitingRow};
 use super::columns::{Coded, bytes, int};
 use super::devices::{DeadDevice, mark, prune};
 use super::{dead, pages, waiting};
 use crate::datadir::{Batch, Rows};
-use crate::model::{Counts, DeviceId, JobKind, Millis, TenantId};
+use crate::model::{DeviceId, Millis, TenantId};
 
 // A notification that was published directly gets its row here: one page, which its first job closes. A row
 // that had to be swept before a late child ended has no page at all and just this one job.
@@ -49,57 +50,6 @@ const INSERT_FAILURES: Rows = Rows {
 /// What the plans of are looked at.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&Rows] = &[&ENSURE, &ADD, &INSERT_FAILURES];
-
-/// What a group changes in one notification's counters.
-struct Change<'a> {
-    /// A settlement of it, of a page's first job if there is one; stands in for a row that is not there.
-    sample: &'a Settlement,
-    counts: Counts,
-    recipients: i64,
-    waiting: i64,
-    open_entries: i64,
-    open_jobs: i64,
-    pages_ended: i64,
-}
-
-impl<'a> Change<'a> {
-    fn new(sample: &'a Settlement) -> Self {
-        Self {
-            sample,
-            counts: Counts::default(),
-            recipients: 0,
-            waiting: 0,
-            open_entries: 0,
-            open_jobs: 0,
-            pages_ended: 0,
-        }
-    }
-
-    fn add(&mut self, settlement: &'a Settlement) {
-        if settlement.page.is_some() {
-            self.sample = settlement;
-        }
-        for (sum, count) in self.counts.0.iter_mut().zip(settlement.part.counts.0) {
-            *sum += count;
-        }
-        if !settlement.part.end {
-            return;
-        }
-        if matches!(settlement.kind, JobKind::First | JobKind::Continuation) {
-            self.recipients += i64::from(settlement.resolved);
-        }
-        for row in &settlement.waiting {
-            self.waiting += i64::from(row.recipients);
-            self.open_jobs += 1;
-        }
-        if settlement.page.is_some() {
-            self.pages_ended += 1;
-            self.open_entries -= i64::from(settlement.entries);
-        } else {
-            self.open_jobs -= 1;
-        }
-    }
-}
 
 /// Writes all that follows the parts of these settlements.
 pub(super) async fn apply(
@@ -156,16 +106,8 @@ fn by_tenant<'a>(
 }
 
 fn count(batch: &mut Batch, written: &[&Settlement], now: Millis) {
-    let mut changes: HashMap<_, Change<'_>> = HashMap::with_capacity(written.len());
-    for settlement in written {
-        let key = (&settlement.key.tenant, settlement.key.notification);
-        changes
-            .entry(key)
-            .or_insert_with(|| Change::new(settlement))
-            .add(settlement);
-    }
-    let changes: Vec<Change<'_>> = changes.into_values().collect();
-    batch.add(&ENSURE, &changes, |binder, change| {
+    let changes = changes(written);
+    batch.add(&ENSURE, &changes, |binder, change: &Change<'_>| {
         let sample = change.sample;
         let is_first = sample.page.is_some();
         binder.bind(sample.key.tenant.as_str());

@@ -3,17 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::super::idempotency::TAKEOVER_AFTER;
 use super::super::{Begun, Error, Idempotency, StoredAnswer};
 use super::SqliteStore;
 use super::columns::{Columns, bytes};
 use crate::model::{Millis, NotificationId, TenantId};
-
-/// A request in progress for this long is taken over by its repetition.
-const TAKEOVER_AFTER: Duration = Duration::from_secs(30);
 
 /// Requests in progress beyond which those that nobody will finish any more are looked for.
 const RUNNING_MANY: usize = 4_096;

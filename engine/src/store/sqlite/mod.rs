@@ -21,11 +21,13 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool, SqliteTransaction};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
+use super::turns::Turns;
 use super::{Error, Store};
 use crate::datadir::{DataDir, SqliteFile, migrate, synchronous};
 use crate::model::TenantId;
@@ -54,13 +56,6 @@ pub struct SqliteStore {
     turn: std::sync::Mutex<Turns>,
     running: idempotency::Running,
     _data_dir: Arc<DataDir>,
-}
-
-/// Whose turn it is: the last tenant served.
-#[derive(Debug, Default)]
-struct Turns {
-    pages: String,
-    waiting: String,
 }
 
 /// The connection that writes, until the store is closed.
@@ -132,34 +127,15 @@ impl fmt::Debug for SqliteStore {
     }
 }
 
-/// The store was closed.
-#[derive(Debug, thiserror::Error)]
-#[error("it is closing")]
-struct Closing;
-
 fn closed() -> Error {
-    Error::Unavailable(Box::new(Closing))
+    Error::Unavailable(Box::new(super::Closing))
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        use sqlx::error::ErrorKind;
-        /// SQLite's "string or BLOB exceeds size limit".
-        const TOO_BIG: &str = "18";
-        let is_data = match &error {
-            sqlx::Error::Database(database) => {
-                !matches!(database.kind(), ErrorKind::Other)
-                    || database.code().is_some_and(|code| code == TOO_BIG)
-            }
-            sqlx::Error::Encode(_) => true,
-            _ => false,
-        };
-        if is_data {
-            Self::Data(Box::new(error))
-        } else {
-            Self::Unavailable(Box::new(error))
-        }
-    }
+/// Whether SQLite refused the data rather than the moment.
+pub(super) fn is_data(error: &dyn DatabaseError) -> bool {
+    /// SQLite's "string or BLOB exceeds size limit".
+    const TOO_BIG: &str = "18";
+    !matches!(error.kind(), ErrorKind::Other) || error.code().is_some_and(|code| code == TOO_BIG)
 }
 
 /// Refuses a tenant that is unknown or deleted.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use super::super::turns::{Choice, Room, deal_pages};
 use super::super::{Error, JobKey, Pages, ReservedPage, Settlement, StalePages};
 use super::SqliteStore;
 use super::columns::{Columns, bytes, int};
@@ -104,21 +105,6 @@ pub(super) const STATEMENTS: &[&Rows] = &[
 
 #[cfg(test)]
 pub(super) const STALE: [&str; 2] = [RESERVED_LONG_AGO, FED_LONG_AGO];
-
-/// A page to hand out.
-#[derive(Clone, Debug)]
-struct Choice {
-    tenant: TenantId,
-    notification: NotificationId,
-    page: u32,
-    recheck: bool,
-}
-
-impl Choice {
-    fn key(&self) -> (&TenantId, NotificationId, u32) {
-        (&self.tenant, self.notification, self.page)
-    }
-}
 
 #[async_trait]
 impl Pages for SqliteStore {
@@ -283,7 +269,7 @@ async fn fresh_pages(
             .await?;
         queues.push_back((tenant, read_rooms(&rows)?));
     }
-    let chosen = deal(queues, max);
+    let chosen = deal_pages(queues, max);
     let mut next: HashMap<(&TenantId, NotificationId), u32> = HashMap::new();
     for choice in &chosen {
         let of = next
@@ -318,13 +304,6 @@ async fn tenants_to_feed(
         .collect()
 }
 
-/// A notification with pages to reserve: the next one, and how many.
-struct Room {
-    notification: NotificationId,
-    next: u32,
-    pages: u32,
-}
-
 fn read_rooms(rows: &[SqliteRow]) -> Result<VecDeque<Room>, Error> {
     rows.iter()
         .map(|row| {
@@ -336,31 +315,6 @@ fn read_rooms(rows: &[SqliteRow]) -> Result<VecDeque<Room>, Error> {
             })
         })
         .collect()
-}
-
-/// One page of each tenant in turn, and within a tenant of each notification in turn, until `max` are dealt.
-fn deal(mut tenants: VecDeque<(TenantId, VecDeque<Room>)>, max: u32) -> Vec<Choice> {
-    let mut dealt = Vec::new();
-    while dealt.len() < max as usize {
-        let Some((tenant, mut rooms)) = tenants.pop_front() else {
-            break;
-        };
-        let Some(mut room) = rooms.pop_front() else {
-            continue;
-        };
-        dealt.push(Choice {
-            tenant: tenant.clone(),
-            notification: room.notification,
-            page: room.next,
-            recheck: false,
-        });
-        (room.next, room.pages) = (room.next + 1, room.pages - 1);
-        if room.pages > 0 {
-            rooms.push_back(room);
-        }
-        tenants.push_back((tenant, rooms));
-    }
-    dealt
 }
 
 async fn mark(
@@ -445,44 +399,4 @@ async fn read_notifications(
         }
     }
     Ok(notifications)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    #[test]
-    fn pages_are_dealt_to_tenants_in_turn_and_to_their_notifications_in_turn() {
-        let room = |id: u128, next, pages| Room {
-            notification: NotificationId(Uuid::from_u128(id)),
-            next,
-            pages,
-        };
-        let tenants = VecDeque::from([
-            (
-                "a".parse().unwrap(),
-                VecDeque::from([room(1, 3, 9), room(2, 0, 1)]),
-            ),
-            ("b".parse().unwrap(), VecDeque::from([room(3, 5, 1)])),
-        ]);
-        let dealt: Vec<(String, u128, u32)> = deal(tenants, 5)
-            .into_iter()
-            .map(|c| (c.tenant.to_string(), c.notification.0.as_u128(), c.page))
-            .collect();
-        let expected = [
-            ("a", 1, 3),
-            ("b", 3, 5),
-            ("a", 2, 0),
-            ("a", 1, 4),
-            ("a", 1, 5),
-        ];
-        let expected: Vec<(String, u128, u32)> = expected
-            .into_iter()
-            .map(|(tenant, id, page)| (tenant.to_owned(), id, page))
-            .collect();
-        assert_eq!(dealt, expected);
-    }
 }

@@ -9,7 +9,7 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use super::super::block;
-use super::super::log::{KeptPart, Log};
+use super::super::log::{KeptPart, Log, waves};
 use super::super::{
     ClaimAnswer, ClaimRequest, CommitAnswer, Error, JobKey, Records, Settlement, Writer,
 };
@@ -140,22 +140,6 @@ impl Records for SqliteStore {
 
 /// A settlement with its place in the group and its block.
 type NewPart<'a> = (usize, &'a Settlement, &'a [u8]);
-
-/// Cuts a group such that no job stands twice in one wave: a later part of a job is only taken after the
-/// earlier.
-fn waves(settlements: &[Settlement]) -> Vec<Vec<usize>> {
-    let mut seen: HashMap<&JobKey, usize> = HashMap::with_capacity(settlements.len());
-    let mut waves: Vec<Vec<usize>> = Vec::new();
-    for (place, settlement) in settlements.iter().enumerate() {
-        let wave = seen.entry(&settlement.key).or_default();
-        if *wave == waves.len() {
-            waves.push(Vec::with_capacity(settlements.len()));
-        }
-        waves[*wave].push(place);
-        *wave += 1;
-    }
-    waves
-}
 
 /// Appends parts where their places are free. Returns the places (in the group) of those that were taken.
 async fn append_parts(

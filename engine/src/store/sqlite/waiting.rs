@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
+use super::super::turns::deal_rows;
 use super::super::{Error, Waiting, WaitingRow};
 use super::SqliteStore;
 use super::columns::{Coded, Columns, bytes};
@@ -92,7 +93,7 @@ impl Waiting for SqliteStore {
             found.push_back((tenant, VecDeque::from(rows)));
         }
         let mut due = Vec::new();
-        for (_, row) in deal(found, max) {
+        for (_, row) in deal_rows(found, max) {
             let row = sqlx::query(SELECT).bind(row).fetch_one(&mut *tx).await?;
             due.push(read_row(&row)?);
         }
@@ -165,21 +166,6 @@ async fn queues_due(
             Ok((row.tenant(0)?, row.coded(1)?))
         })
         .collect()
-}
-
-/// One row of each queue in turn until `max` are dealt.
-fn deal(mut queues: VecDeque<(TenantId, VecDeque<i64>)>, max: u32) -> Vec<(TenantId, i64)> {
-    let mut dealt = Vec::new();
-    while dealt.len() < max as usize {
-        let Some((tenant, mut rows)) = queues.pop_front() else {
-            break;
-        };
-        if let Some(row) = rows.pop_front() {
-            dealt.push((tenant.clone(), row));
-            queues.push_back((tenant, rows));
-        }
-    }
-    dealt
 }
 
 fn read_row(row: &SqliteRow) -> Result<WaitingRow, Error> {
