@@ -23,7 +23,7 @@ INSERT INTO notifications AS n (tenant, id, lane, created_at, expires_at, entrie
     rejected, expired, exhausted, cancelled, dead, no_device, unknown)
 SELECT v.tenant, v.id, v.lane, v.created_at, v.expires_at, v.entries, v.pages_total, v.pages_total,
     v.open_entries, v.open_jobs, v.recipients, v.waiting, v.pages_ended, v.state,
-    CASE WHEN v.state = 1 THEN $23 END, v.accepted, v.unregistered, v.rejected, v.expired, v.exhausted,
+    CASE WHEN v.state = 1 THEN $23::int8 END, v.accepted, v.unregistered, v.rejected, v.expired, v.exhausted,
     v.cancelled, v.dead, v.no_device, v.unknown
 FROM unnest($1::text[], $2::uuid[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
     $8::int8[], $9::int8[], $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::int8[],

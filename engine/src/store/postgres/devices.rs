@@ -42,10 +42,11 @@ const UNREGISTER: &str = "
 DELETE FROM devices WHERE tenant = $1 AND sha256(device_token) = sha256($2) AND device_token = $2
     AND user_id = $3 AND pruned_at IS NULL";
 
+// The limit keeps the users in the lead: one look for each of them, never one at all devices of the tenant.
 const HAVE_DEVICES: &str = "
 SELECT v.place - 1 FROM unnest($2::bytea[]) WITH ORDINALITY AS v (user_id, place)
-WHERE EXISTS (SELECT 1 FROM devices d WHERE d.tenant = $1 AND d.user_id = v.user_id
-    AND d.pruned_at IS NULL)";
+CROSS JOIN LATERAL (SELECT 1 FROM devices d WHERE d.tenant = $1 AND d.user_id = v.user_id
+    AND d.pruned_at IS NULL LIMIT 1) AS d";
 
 const RESOLVE: &str = "
 SELECT d.id, d.user_id, d.platform, d.environment, d.device_token, d.app_version, d.created_at,
@@ -304,22 +305,24 @@ ON CONFLICT (tenant, platform, device) DO UPDATE SET
 const LOCK: &str = "
 SELECT d.id FROM unnest($1::text[], $2::int8[]) AS v (tenant, device)
 JOIN devices d ON d.tenant = v.tenant AND d.id = v.device
-WHERE d.pruned_at IS NULL ORDER BY d.tenant, d.device_token FOR NO KEY UPDATE OF d";
+ORDER BY d.tenant, d.device_token FOR NO KEY UPDATE OF d";
 
+// `coalesce` hides from the planner that an index over unpruned devices alone would do: it must go by the keys.
 const PRUNE: &str = "
 UPDATE devices AS d SET pruned_at = $5, prune_reason = v.reason
 FROM unnest($1::text[], $2::int8[], $3::int8[], $4::bytea[])
     AS v (tenant, device, dead_since, reason)
 WHERE d.tenant = v.tenant AND d.id = v.device AND d.registered_at <= v.dead_since
-    AND d.pruned_at IS NULL";
+    AND coalesce(d.pruned_at, 0) = 0";
 
 const MARK_SUSPECT: &str = "
-UPDATE devices AS d SET suspect_at = $3 FROM unnest($1::text[], $2::int8[]) AS v (tenant, device)
-WHERE d.tenant = v.tenant AND d.id = v.device AND d.suspect_at IS NULL AND d.pruned_at IS NULL";
+UPDATE devices AS d SET suspect_at = coalesce(d.suspect_at, $3)
+FROM unnest($1::text[], $2::int8[]) AS v (tenant, device)
+WHERE d.tenant = v.tenant AND d.id = v.device";
 
 const MARK_ACCEPTED: &str = "
 UPDATE devices AS d SET last_accepted_at = $3 FROM unnest($1::text[], $2::int8[]) AS v (tenant, device)
-WHERE d.tenant = v.tenant AND d.id = v.device AND d.pruned_at IS NULL";
+WHERE d.tenant = v.tenant AND d.id = v.device";
 
 /// What the plans of are looked at.
 #[cfg(test)]

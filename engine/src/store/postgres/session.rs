@@ -33,7 +33,8 @@ SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $1
     set_config('idle_in_transaction_session_timeout', $2, false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),
-    set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false)";
+    set_config('enable_mergejoin', 'off', false), set_config('enable_bitmapscan', 'off', false),
+    set_config('enable_material', 'off', false), set_config('jit', 'off', false)";
 
 const DURABILITY: &str = "SELECT current_setting('fsync'), current_setting('synchronous_commit')";
 

@@ -32,9 +32,9 @@ WITH RECURSIVE walk (tenant) AS (
     FROM walk WHERE walk.tenant IS NOT NULL
 )
 SELECT walk.tenant, lanes.lane FROM walk CROSS JOIN (VALUES (0), (1)) AS lanes (lane)
-WHERE walk.tenant IS NOT NULL AND EXISTS (SELECT 1 FROM waiting w
-    WHERE w.tenant = walk.tenant AND w.lane = lanes.lane AND w.ready_at <= $1)
-ORDER BY 1, 2";
+CROSS JOIN LATERAL (SELECT 1 FROM waiting w
+    WHERE w.tenant = walk.tenant AND w.lane = lanes.lane AND w.ready_at <= $1 LIMIT 1) AS w
+WHERE walk.tenant IS NOT NULL ORDER BY 1, 2";
 
 // What this process took before and has not released: its publish failed.
 const HELD_HERE: &str = "
