@@ -12,6 +12,11 @@ pub const JOB_RECIPIENTS_MAX: usize = 2_000;
 /// Recipients handed over at once from one tenant's queue, so that nobody waits behind a whole job.
 pub const SLICE_RECIPIENTS_MAX: usize = 32;
 
+/// How long a lease on a part of a tenant's rate holds after it was asked for (the store's clock). Engines renew each second.
+pub const RATE_LEASE: Duration = Duration::from_secs(3);
+/// Where a rate has fewer recipients a second than engines share it, its turns change this often.
+pub const RATE_TURN: Duration = Duration::from_secs(5);
+
 /// Default of the bound on requests handed to a connection and not yet recorded, per process.
 pub const UNRECORDED_MAX_DEFAULT: usize = 4_096;
 /// Smallest configurable bound on unrecorded requests.

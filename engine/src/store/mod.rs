@@ -16,6 +16,7 @@ mod log;
 mod notifications;
 mod pages;
 pub mod postgres;
+mod rates;
 mod records;
 pub mod sqlite;
 mod turns;
@@ -36,6 +37,7 @@ pub use notifications::{
     FailureRow, NotificationState, NotificationStatus, Notifications, PageOfEntries,
 };
 pub use pages::{Pages, ReservedPage, StalePages};
+pub use rates::{RateWish, Rates};
 pub use records::{
     ClaimAnswer, ClaimRequest, CommitAnswer, Failure, JobKey, Part, Prune, Records, Settlement,
     Writer,
@@ -114,6 +116,7 @@ pub trait Store:
     + Dead
     + Idempotency
     + Control
+    + Rates
     + Send
     + Sync
     + fmt::Debug

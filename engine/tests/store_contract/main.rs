@@ -10,6 +10,7 @@ mod outages;
 mod pages;
 mod parallel;
 mod place;
+mod rates;
 mod records;
 mod rest;
 mod sqlite_file;

@@ -16,6 +16,7 @@ mod pages;
 #[cfg(test)]
 mod plans;
 mod purge;
+mod rates;
 mod records;
 mod session;
 mod stale;

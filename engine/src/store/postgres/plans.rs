@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::session::{connect_once, prepare};
 use super::{OpenOptions, PATIENCE_DEFAULT, PostgresStore};
-use super::{commit, dead, devices, pages, purge, records, stale, waiting};
+use super::{commit, dead, devices, pages, purge, rates, records, stale, waiting};
 
 /// How a prepared statement would be run, whatever its arguments.
 async fn plan(connection: &mut PgConnection, sql: &str) -> Vec<String> {
@@ -81,6 +81,7 @@ async fn no_statement_walks_a_table() {
         dead::STATEMENTS,
         devices::STATEMENTS,
         pages::STATEMENTS,
+        rates::STATEMENTS,
         records::STATEMENTS,
         stale::STATEMENTS,
         waiting::STATEMENTS,

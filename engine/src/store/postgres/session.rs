@@ -141,7 +141,7 @@ impl Sessions {
         .await
     }
 
-    /// Runs `work`, which only reads.
+    /// Runs `work` without a transaction around it: what only reads, or one statement that may as well run twice.
     pub(super) async fn read<T, Work, Done>(&self, work: Work) -> Result<T, Error>
     where
         Work: Fn(Session) -> Done,
@@ -301,7 +301,7 @@ macro_rules! transact {
 }
 pub(super) use transact;
 
-/// Runs statements that only read.
+/// Runs statements that only read, or one that may as well run twice.
 macro_rules! read {
     ($store:expr, |$session:ident| $work:block) => {
         $store.sessions.read(|mut session| async move {

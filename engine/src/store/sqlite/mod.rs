@@ -14,6 +14,7 @@ mod pages;
 #[cfg(test)]
 mod plans;
 mod purge;
+mod rates;
 mod records;
 mod waiting;
 

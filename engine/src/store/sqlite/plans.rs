@@ -4,7 +4,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use super::{MIGRATIONS, commit, devices, pages, purge, records, waiting};
+use super::{MIGRATIONS, commit, devices, pages, purge, rates, records, waiting};
 use crate::datadir::{Rows, migrate};
 
 async fn plan(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
@@ -31,6 +31,7 @@ async fn no_statement_walks_a_table() {
         commit::STATEMENTS,
         devices::STATEMENTS,
         pages::STATEMENTS,
+        rates::STATEMENTS,
         records::STATEMENTS,
         waiting::STATEMENTS,
     ]

@@ -249,3 +249,14 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant, key)
 );
 CREATE INDEX idempotency_by_time ON idempotency (started_at);
+
+-- Who holds how much of a tenant's rate. The lists have one place for each process: what it wishes, what it was granted, and
+-- until when. One row, so that one statement reads, decides and writes.
+CREATE TABLE rate_leases (
+    tenant text COLLATE "C" PRIMARY KEY,
+    rate bigint NOT NULL,
+    processes uuid[] NOT NULL,
+    wished bigint[] NOT NULL,
+    granted bigint[] NOT NULL,
+    until bigint[] NOT NULL
+) WITH (fillfactor = 50);
