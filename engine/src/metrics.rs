@@ -110,6 +110,94 @@ impl Default for EngineMetrics {
     }
 }
 
+/// The handles of one process's connections to a broker.
+pub struct BrokerMetrics {
+    reconnects: [Counter; 2],
+    blocked: Counter,
+    refused: [Counter; 2],
+    cancelled: Counter,
+}
+
+impl std::fmt::Debug for BrokerMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BrokerMetrics")
+    }
+}
+
+impl BrokerMetrics {
+    /// Takes the handles from the recorder that is installed.
+    #[must_use]
+    pub fn new() -> Self {
+        describe_broker();
+        Self {
+            reconnects: ["publish", "consume"]
+                .map(|purpose| counter!("clarion_broker_reconnects_total", "purpose" => purpose)),
+            blocked: counter!("clarion_broker_blocked_total"),
+            refused: ["returned", "nacked"]
+                .map(|how| counter!("clarion_broker_refused_total", "how" => how)),
+            cancelled: counter!("clarion_broker_consumers_cancelled_total"),
+        }
+    }
+
+    /// The connection that publishes was lost, and is being rebuilt.
+    pub fn publishing_lost(&self) {
+        self.reconnects[0].increment(1);
+    }
+
+    /// The connection that consumes was lost, and is being rebuilt.
+    pub fn consuming_lost(&self) {
+        self.reconnects[1].increment(1);
+    }
+
+    /// The broker stopped taking publishes.
+    pub fn blocked(&self) {
+        self.blocked.increment(1);
+    }
+
+    /// Messages were not accepted: so many returned, so many nacked.
+    pub fn refused(&self, returned: usize, nacked: usize) {
+        for (counter, count) in self.refused.iter().zip([returned, nacked]) {
+            if count > 0 {
+                counter.increment(count as u64);
+            }
+        }
+    }
+
+    /// The broker ended a consumer.
+    pub fn consumer_cancelled(&self) {
+        self.cancelled.increment(1);
+    }
+}
+
+impl Default for BrokerMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn describe_broker() {
+    describe_counter!(
+        "clarion_broker_reconnects_total",
+        Unit::Count,
+        "Connections to the broker that were lost and rebuilt, by purpose"
+    );
+    describe_counter!(
+        "clarion_broker_blocked_total",
+        Unit::Count,
+        "Times the broker stopped taking publishes, short of memory or disk"
+    );
+    describe_counter!(
+        "clarion_broker_refused_total",
+        Unit::Count,
+        "Messages that the broker did not accept: returned, or nacked"
+    );
+    describe_counter!(
+        "clarion_broker_consumers_cancelled_total",
+        Unit::Count,
+        "Consumers that the broker ended, because a queue was deleted or moved"
+    );
+}
+
 fn describe() {
     describe_counter!(
         "clarion_recipients_ended_total",

@@ -19,7 +19,7 @@ pub(crate) const BORDERS: &[Border] = &[
     },
     Border {
         names: &["lapin::"],
-        homes: &["engine/src/broker/rabbitmq"],
+        homes: &["engine/src/broker/rabbitmq", "engine/tests/broker_contract"],
         instead: "use the trait Broker",
     },
     Border {

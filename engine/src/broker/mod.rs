@@ -2,6 +2,7 @@
 //! It must not know what is in a message beyond the queue it belongs to.
 
 pub mod embedded;
+pub mod rabbitmq;
 
 use std::fmt;
 use std::sync::Arc;
@@ -100,6 +101,9 @@ pub enum Error {
     /// It did not confirm; the message may or may not be queued.
     #[error("the queue did not confirm the publish")]
     NotConfirmed(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The connection to it failed.
+    #[error("the connection to the queue failed: {0}")]
+    Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Its storage failed.
     #[error("the queue's storage failed: {0}")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -136,6 +140,16 @@ pub trait Broker: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Error::Unavailable`], or when there is a subscription already.
     async fn subscribe(&self, rest: u32) -> Result<Subscription, Error>;
+
+    /// Names queues that are to be handed out. A queue that anybody publishes to for the first time while there is a
+    /// subscription needs no naming; an implementation that knows all its queues needs none at all.
+    fn watch_queues(&self, _queues: &[QueueName]) {}
+
+    /// When the holder of the messages was last heard from: a lease is good only for a while after that. An
+    /// implementation within this process always answers `now`.
+    fn heard_from(&self, now: Millis) -> Millis {
+        now
+    }
 
     /// How many messages of `queue` may be unacked at a time; 0 stops handing out. Takes effect for later
     /// hand-outs.

@@ -1,12 +1,14 @@
 //! The clauses that every queue must keep. They must not know how messages are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clarion_engine::broker::{Error, QueueName};
 use clarion_engine::model::Lane;
 
 use crate::contract;
-use crate::place::{Place, body, drain, message, next, nothing_more, publish, queue};
+use crate::place::{
+    Place, body, depths_become, drain, message, next, nothing_more, publish, queue,
+};
 
 contract!(
     messages_of_a_queue_come_in_the_order_of_their_publishing,
@@ -23,7 +25,7 @@ contract!(
     one_subscription_at_a_time,
     a_subscriber_that_goes_gives_everything_back,
     after_closing_nothing_is_taken,
-    many_queues_are_served_in_turn,
+    many_queues_are_served_side_by_side,
     concurrent_publishers_and_ackers_lose_nothing,
 );
 
@@ -79,6 +81,7 @@ async fn an_acked_message_is_never_handed_out_again(place: Place) {
     assert_eq!(broker.ack(vec![a, c]).await.unwrap(), [true, true]);
     drop((b, subscription, broker));
     let broker = place.open().await;
+    broker.watch_queues(&[queue("acme")]);
     let mut subscription = broker.subscribe(5).await.unwrap();
     let lease = next(&mut subscription).await;
     assert_eq!((body(&lease).as_str(), lease.redelivered), ("b", true));
@@ -117,7 +120,9 @@ async fn credit_can_be_raised_lowered_and_taken_away(place: Place) {
     drop(c);
     nothing_more(&*broker, &mut subscription).await;
     broker.set_credit(&q, 9);
-    assert_eq!(body(&next(&mut subscription).await), "c");
+    let back = [next(&mut subscription).await, next(&mut subscription).await];
+    let back: BTreeSet<String> = back.iter().map(body).collect();
+    assert_eq!(back, BTreeSet::from(["c".to_owned(), "d".to_owned()]));
 }
 
 async fn an_idle_queue_does_not_wait_for_a_busy_one(place: Place) {
@@ -165,23 +170,17 @@ async fn what_was_confirmed_is_there_after_a_crash(place: Place) {
     let mut subscription = broker.subscribe(2).await.unwrap();
     publish(&*broker, &queue("acme"), &["a", "b", "c"]).await;
     let held = next(&mut subscription).await;
-    // Opened beside the first, which never closed: what another process finds after a kill.
-    let reopened = place.open().await;
+    let reopened = place.open_after_crash((broker, subscription)).await;
     let mut again = reopened.subscribe(3).await.unwrap();
-    let got: Vec<(String, bool)> = {
-        let leases = [
-            next(&mut again).await,
-            next(&mut again).await,
-            next(&mut again).await,
-        ];
-        leases
-            .iter()
-            .map(|lease| (body(lease), lease.redelivered))
-            .collect()
-    };
-    let expected = ["a", "b", "c"].map(|body| (body.to_owned(), true));
-    assert_eq!(got, expected);
-    drop((held, subscription, broker));
+    let mut got = Vec::new();
+    for expected in ["a", "b", "c"] {
+        let lease = next(&mut again).await;
+        assert_eq!(body(&lease), expected);
+        got.push(lease);
+    }
+    // Two of them had been handed out, or were about to be.
+    assert!(got[0].redelivered && got[1].redelivered);
+    drop(held);
 }
 
 async fn depths_count_what_is_not_acked(place: Place) {
@@ -190,11 +189,9 @@ async fn depths_count_what_is_not_acked(place: Place) {
     assert_eq!(broker.depths().await.unwrap(), []);
     publish(&*broker, &queue("acme"), &["a", "b"]).await;
     publish(&*broker, &queue("other"), &["c"]).await;
-    let mut depths = broker.depths().await.unwrap();
-    depths.sort();
-    assert_eq!(depths, [(queue("acme"), 2), (queue("other"), 1)]);
+    depths_become(&*broker, &[(queue("acme"), 2), (queue("other"), 1)]).await;
     drain(&*broker, &mut subscription, 3).await;
-    assert_eq!(broker.depths().await.unwrap(), []);
+    depths_become(&*broker, &[]).await;
 }
 
 async fn one_subscription_at_a_time(place: Place) {
@@ -233,11 +230,12 @@ async fn after_closing_nothing_is_taken(place: Place) {
     assert!(broker.ack(vec![held]).await.is_err());
     broker.close().await;
     let reopened = place.open().await;
-    assert_eq!(reopened.depths().await.unwrap(), [(queue("acme"), 1)]);
+    reopened.watch_queues(&[queue("acme")]);
+    depths_become(&*reopened, &[(queue("acme"), 1)]).await;
 }
 
-async fn many_queues_are_served_in_turn(place: Place) {
-    const QUEUES: usize = 400;
+async fn many_queues_are_served_side_by_side(place: Place) {
+    const QUEUES: usize = 200;
     let broker = place.open().await;
     let names: Vec<QueueName> = (0..QUEUES).map(|n| queue(&format!("t{n}"))).collect();
     let all: Vec<_> = (0..3)
@@ -245,18 +243,23 @@ async fn many_queues_are_served_in_turn(place: Place) {
         .collect();
     broker.publish(all).await.unwrap();
     let mut subscription = broker.subscribe(1).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..QUEUES {
+        held.push(next(&mut subscription).await);
+    }
+    let first: BTreeSet<QueueName> = held.iter().map(|lease| lease.queue.clone()).collect();
+    assert_eq!(first.len(), QUEUES, "one of each");
+    assert!(held.iter().all(|lease| body(lease) == "0"));
+    broker.ack(held).await.unwrap();
     let mut seen: BTreeMap<QueueName, Vec<String>> = BTreeMap::new();
-    for taken in 1..=3 * QUEUES {
+    for _ in 0..2 * QUEUES {
         let lease = next(&mut subscription).await;
         seen.entry(lease.queue.clone())
             .or_default()
             .push(body(&lease));
         broker.ack(vec![lease]).await.unwrap();
-        if taken == QUEUES {
-            assert_eq!(seen.len(), QUEUES, "each queue once before any twice");
-        }
     }
-    assert!(seen.values().all(|bodies| *bodies == ["0", "1", "2"]));
+    assert!(seen.values().all(|bodies| *bodies == ["1", "2"]));
 }
 
 async fn concurrent_publishers_and_ackers_lose_nothing(place: Place) {

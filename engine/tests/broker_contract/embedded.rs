@@ -1,17 +1,18 @@
 //! What only the embedded queue must keep: a synchronised file, its lock, kill -9.
 //! It must not know how leases are kept.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clarion_engine::broker::embedded::EmbeddedBroker;
-use clarion_engine::broker::{Broker, Error};
+use clarion_engine::broker::{Broker, Error, QueueName};
 use clarion_engine::datadir::{DataDir, LockError};
 use sqlx::Connection;
 
-use crate::place::{Place, body, next, publish, queue, queue_file};
+use crate::place::{Directory, body, message, next, publish, queue, queue_file};
 
 /// Set for the child of the kill test: the data directory to publish into until it is killed.
 const CHILD: &str = "CLARION_TEST_PUBLISH_INTO";
@@ -22,8 +23,8 @@ const CONFIRMED: usize = 300;
 
 #[tokio::test]
 async fn the_file_is_synchronised_fully_and_logged_ahead() {
-    let place = Place::embedded();
-    let broker = place.open_embedded().await;
+    let place = Directory::new();
+    let broker = place.open().await;
     assert_eq!(broker.synchronous(), 2);
     broker.close().await;
     let url = format!("sqlite://{}", place.file().display());
@@ -37,8 +38,8 @@ async fn the_file_is_synchronised_fully_and_logged_ahead() {
 
 #[tokio::test]
 async fn a_newer_file_is_refused() {
-    let place = Place::embedded();
-    place.open_embedded().await.close().await;
+    let place = Directory::new();
+    place.open().await.close().await;
     let url = format!("sqlite://{}", place.file().display());
     let mut file = sqlx::SqliteConnection::connect(&url).await.unwrap();
     sqlx::raw_sql("PRAGMA user_version = 99")
@@ -125,4 +126,23 @@ async fn what_was_confirmed_survives_kill_9_and_the_lock_does_not() {
     for name in &confirmed {
         assert!(found.contains(name), "{name} was confirmed and is lost");
     }
+}
+
+#[tokio::test]
+async fn queues_take_turns() {
+    const QUEUES: usize = 400;
+    let broker = Directory::new().open().await;
+    let names: Vec<QueueName> = (0..QUEUES).map(|n| queue(&format!("t{n}"))).collect();
+    let all: Vec<_> = (0..3)
+        .flat_map(|n| names.iter().map(move |name| message(name, &n.to_string())))
+        .collect();
+    broker.publish(all).await.unwrap();
+    let mut subscription = broker.subscribe(1).await.unwrap();
+    let mut seen: BTreeMap<QueueName, usize> = BTreeMap::new();
+    for _ in 0..QUEUES {
+        let lease = next(&mut subscription).await;
+        *seen.entry(lease.queue.clone()).or_default() += 1;
+        broker.ack(vec![lease]).await.unwrap();
+    }
+    assert_eq!(seen.len(), QUEUES, "each queue once before any twice");
 }

@@ -5,6 +5,8 @@
 mod clauses;
 mod embedded;
 mod place;
+mod rabbitmq;
+mod rabbitmq_faults;
 
 /// Runs clauses on every implementation.
 macro_rules! contract {
@@ -14,6 +16,15 @@ macro_rules! contract {
                 #[tokio::test]
                 async fn $clause() {
                     super::$clause(crate::place::Place::embedded()).await;
+                }
+            )*
+        }
+
+        mod on_rabbitmq {
+            $(
+                #[tokio::test]
+                async fn $clause() {
+                    super::$clause(crate::place::Place::rabbitmq()).await;
                 }
             )*
         }

@@ -6,21 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clarion_engine::broker::embedded::EmbeddedBroker;
+use clarion_engine::broker::rabbitmq::{RabbitBroker, RabbitOptions};
 use clarion_engine::broker::{Broker, Delivery, Error, Lease, Publish, QueueName, Subscription};
 use clarion_engine::datadir::DataDir;
 use clarion_engine::model::Lane;
 
 /// Longer than anything takes; a test that waits as long fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the queue of a test lies.
+pub(crate) enum Place {
+    Embedded(Directory),
+    RabbitMq(Box<RabbitOptions>),
+}
 
 /// A data directory of a test.
-pub(crate) struct Place {
+pub(crate) struct Directory {
     _dir: tempfile::TempDir,
     data_dir: Arc<DataDir>,
 }
 
-impl Place {
-    pub(crate) fn embedded() -> Self {
+impl Directory {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = Arc::new(DataDir::lock(&dir.path().join("data")).unwrap());
         Self {
@@ -33,17 +40,60 @@ impl Place {
         queue_file(self.data_dir.path())
     }
 
-    pub(crate) async fn open(&self) -> Arc<dyn Broker> {
-        Arc::new(self.open_embedded().await)
-    }
-
-    pub(crate) async fn open_embedded(&self) -> EmbeddedBroker {
+    pub(crate) async fn open(&self) -> EmbeddedBroker {
         self.try_open().await.unwrap()
     }
 
     pub(crate) async fn try_open(&self) -> Result<EmbeddedBroker, Error> {
         EmbeddedBroker::open(&self.file(), Arc::clone(&self.data_dir)).await
     }
+}
+
+impl Place {
+    pub(crate) fn embedded() -> Self {
+        Self::Embedded(Directory::new())
+    }
+
+    pub(crate) fn rabbitmq() -> Self {
+        Self::RabbitMq(Box::new(options(
+            clarion_services::rabbitmq::shared().url(),
+        )))
+    }
+
+    pub(crate) async fn open(&self) -> Arc<dyn Broker> {
+        match self {
+            Self::Embedded(directory) => Arc::new(directory.open().await),
+            Self::RabbitMq(options) => Arc::new(connect(options).await),
+        }
+    }
+
+    /// What remains when the process that had the queue is killed.
+    pub(crate) async fn open_after_crash(
+        &self,
+        before: (Arc<dyn Broker>, Subscription),
+    ) -> Arc<dyn Broker> {
+        match self {
+            // Opened beside the first, which never closes.
+            Self::Embedded(_) => std::mem::forget(before),
+            // Its connections are cut.
+            Self::RabbitMq(_) => drop(before),
+        }
+        let broker = self.open().await;
+        broker.watch_queues(&[queue("acme")]);
+        broker
+    }
+}
+
+/// Options of a test: its exchanges and queues are nobody else's.
+pub(crate) fn options(url: &str) -> RabbitOptions {
+    RabbitOptions {
+        prefix: format!("test-{}", uuid::Uuid::new_v4().simple()),
+        ..RabbitOptions::new(url, "test")
+    }
+}
+
+pub(crate) async fn connect(options: &RabbitOptions) -> RabbitBroker {
+    RabbitBroker::connect(options.clone()).await.unwrap()
 }
 
 pub(crate) fn queue_file(data_dir: &Path) -> PathBuf {
@@ -79,6 +129,27 @@ pub(crate) async fn next(subscription: &mut Subscription) -> Lease {
         Some(Delivery::Leased(lease)) => lease,
         other => panic!("not a lease: {other:?}"),
     }
+}
+
+/// That the depths become these.
+pub(crate) async fn depths_become(broker: &dyn Broker, expected: &[(QueueName, u64)]) {
+    until("the depths are as expected", async || {
+        let mut depths = broker.depths().await.unwrap();
+        depths.sort();
+        depths == expected
+    })
+    .await;
+}
+
+/// Looks again and again at something that tells nobody when it changes.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    let looking = tokio::time::timeout(PATIENCE, async {
+        while !is_so().await {
+            looks.tick().await;
+        }
+    });
+    assert!(looking.await.is_ok(), "not within {PATIENCE:?}: {what}");
 }
 
 pub(crate) fn body(lease: &Lease) -> String {

@@ -245,12 +245,19 @@ impl Driver {
                 }
             }
         }
+        // They may have lain here for a while, in a process that was stopped: only the broker knows how good they are.
+        self.hear(now);
+    }
+
+    fn hear(&mut self, now: Millis) {
+        let heard = self.parts.broker.heard_from(now);
+        self.worker.on_heartbeat(heard);
     }
 
     fn on_tick(&mut self) {
         let now = self.now();
         self.parts.pulse.beat(now);
-        self.worker.on_heartbeat(now);
+        self.hear(now);
         self.worker.on_tick(now);
         self.parts
             .metrics

@@ -249,9 +249,9 @@ impl Worker {
         self.scheduler.next_wake()
     }
 
-    /// The broker's connection is alive.
-    pub fn on_heartbeat(&mut self, now: Millis) {
-        self.heard = now;
+    /// When the broker's connection was last heard from.
+    pub fn on_heartbeat(&mut self, heard: Millis) {
+        self.heard = heard;
     }
 
     /// The process is about to end: nothing more is handed over, and what comes back is recorded at once.

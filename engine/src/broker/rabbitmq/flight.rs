@@ -1,0 +1,275 @@
+//! Messages between their publishing and their confirm: bounded, in order, each answered once. It must not know why the
+//! connection ends.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::BasicPublishOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation};
+use thiserror::Error;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
+
+use super::names::{Names, TENANT_HEADER};
+use crate::broker::{self, Publish};
+use crate::model::Millis;
+
+/// Messages published and not yet confirmed.
+const IN_FLIGHT_MAX: usize = 1_000;
+/// The delivery mode that has a message written to disk.
+const PERSISTENT: u8 = 2;
+
+/// Messages of one call.
+pub(super) struct Request {
+    pub(super) messages: Vec<Publish>,
+    /// Its share of the bytes that may wait.
+    pub(super) share: OwnedSemaphorePermit,
+    pub(super) answer: oneshot::Sender<Result<(), broker::Error>>,
+}
+
+/// Why a message was not confirmed.
+#[derive(Debug, Error)]
+pub(super) enum Refusal {
+    /// No queue takes it.
+    #[error("the broker returned the message: no queue is bound for it")]
+    Returned,
+    /// A nack: no queue takes it, or its queue rejects or failed.
+    #[error("the broker refused the message: its queue is missing, full or failed")]
+    Nacked,
+    /// The connection was lost, or the broker stopped reading from it.
+    #[error("the connection to the broker was lost before the confirm")]
+    Lost,
+    /// The connection was lost, and this is why.
+    #[error("the channel ended before the confirm")]
+    Broken(#[source] lapin::Error),
+}
+
+/// What came of one message.
+struct Settled {
+    batch: u64,
+    /// Its number, which the broker carries as message id.
+    number: u64,
+    queue: Arc<str>,
+    confirmation: lapin::Result<Confirmation>,
+}
+
+struct Batch {
+    left: usize,
+    answer: Option<oneshot::Sender<Result<(), broker::Error>>>,
+    _share: OwnedSemaphorePermit,
+}
+
+/// What became of some messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Landed {
+    /// Queues that may be gone.
+    pub(super) suspects: Vec<Arc<str>>,
+    pub(super) returned: usize,
+    pub(super) nacked: usize,
+}
+
+/// Messages in flight on one channel. Only one task publishes on it: the broker counts messages in the order of their
+/// frames, the library in the order of its calls.
+pub(super) struct Flight {
+    channel: Channel,
+    names: Arc<Names>,
+    confirms: FuturesUnordered<BoxFuture<'static, Settled>>,
+    batches: HashMap<u64, Batch>,
+    /// The call whose messages are being published.
+    current: Option<(u64, IntoIter<Publish>)>,
+    batches_taken: u64,
+    messages_begun: u64,
+    /// When a confirm came last, or the first message took off.
+    last_landing: Instant,
+}
+
+impl Flight {
+    pub(super) fn new(channel: Channel, names: Arc<Names>) -> Self {
+        Self {
+            channel,
+            names,
+            confirms: FuturesUnordered::new(),
+            batches: HashMap::new(),
+            current: None,
+            batches_taken: 0,
+            messages_begun: 0,
+            last_landing: Instant::now(),
+        }
+    }
+
+    /// Whether another call may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.current.is_none() && self.confirms.len() < IN_FLIGHT_MAX
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.confirms.is_empty()
+    }
+
+    /// When the broker last confirmed anything; `None` when nothing is in flight.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        (!self.is_idle()).then_some(self.last_landing)
+    }
+
+    /// Takes over a call.
+    pub(super) fn take(&mut self, request: Request) {
+        self.batches_taken += 1;
+        let batch = Batch {
+            left: request.messages.len(),
+            answer: Some(request.answer),
+            _share: request.share,
+        };
+        self.batches.insert(self.batches_taken, batch);
+        self.current = Some((self.batches_taken, request.messages.into_iter()));
+    }
+
+    /// Publishes while there is room.
+    pub(super) fn fill(&mut self, now: Millis) {
+        if self.is_idle() {
+            self.last_landing = Instant::now();
+        }
+        while self.confirms.len() < IN_FLIGHT_MAX {
+            let Some((id, messages)) = &mut self.current else {
+                return;
+            };
+            let id = *id;
+            let is_given_up = self.batches.get(&id).is_none_or(Batch::is_answered);
+            match messages.next() {
+                Some(_) if is_given_up => self.count_down(id),
+                Some(message) => self.begin(id, message, now),
+                None => self.current = None,
+            }
+        }
+    }
+
+    fn begin(&mut self, batch: u64, message: Publish, now: Millis) {
+        self.messages_begun += 1;
+        let number = self.messages_begun;
+        let ready = self.names.ready_queue(&message.queue);
+        let tenant = AMQPValue::LongString(message.queue.tenant.as_str().into());
+        let mut headers = FieldTable::default();
+        headers.insert(TENANT_HEADER.into(), tenant);
+        let properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(number.to_string().into())
+            // AMQP has whole seconds.
+            .with_timestamp(u64::try_from(now / 1_000).unwrap_or_default())
+            .with_headers(headers);
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let (channel, exchange) = (self.channel.clone(), self.names.jobs.as_str().into());
+        self.confirms.push(Box::pin(async move {
+            let key = (&*ready.key).into();
+            let body = &message.body;
+            let confirmation = async {
+                let written = channel.basic_publish(exchange, key, options, body, properties);
+                written.await?.await
+            };
+            Settled {
+                batch,
+                number,
+                queue: ready.name,
+                confirmation: confirmation.await,
+            }
+        }));
+    }
+
+    /// Waits for confirms and answers the calls that are complete.
+    pub(super) async fn land(&mut self) -> Landed {
+        let Some(first) = self.confirms.next().await else {
+            return Landed::default();
+        };
+        self.last_landing = Instant::now();
+        // All that is settled, because the library hands a returned message to whichever confirm comes first after it.
+        let mut settled = vec![first];
+        while settled.len() < IN_FLIGHT_MAX
+            && let Some(Some(next)) = self.confirms.next().now_or_never()
+        {
+            settled.push(next);
+        }
+        let returned: HashSet<u64> = settled.iter().filter_map(returned_number).collect();
+        let mut landed = Landed::default();
+        for message in settled {
+            let refusal = match message.confirmation {
+                _ if returned.contains(&message.number) => Some(Refusal::Returned),
+                Ok(Confirmation::Ack(_)) => None,
+                Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => Some(Refusal::Nacked),
+                Err(error) => Some(Refusal::Broken(error)),
+            };
+            match &refusal {
+                Some(Refusal::Returned) => landed.returned += 1,
+                Some(Refusal::Nacked) => landed.nacked += 1,
+                _ => {}
+            }
+            if let Some(refusal) = refusal {
+                landed.suspects.push(message.queue);
+                self.refuse(message.batch, refusal);
+            }
+            self.count_down(message.batch);
+        }
+        landed
+    }
+
+    /// Answers every call that waits: nobody knows what becomes of its messages.
+    pub(super) fn lose_all(&mut self) {
+        let batches: Vec<u64> = self.batches.keys().copied().collect();
+        for batch in batches {
+            self.refuse(batch, Refusal::Lost);
+        }
+        // What is in flight may still be confirmed; what is not begun never will.
+        if let Some((batch, messages)) = self.current.take() {
+            for _ in messages {
+                self.count_down(batch);
+            }
+        }
+    }
+
+    fn refuse(&mut self, batch: u64, refusal: Refusal) {
+        let batch = self.batches.get_mut(&batch);
+        if let Some(answer) = batch.and_then(|batch| batch.answer.take()) {
+            let error = broker::Error::NotConfirmed(Box::new(refusal));
+            // A caller that has gone knows that nothing was promised.
+            drop(answer.send(Err(error)));
+        }
+    }
+
+    fn count_down(&mut self, id: u64) {
+        let Some(batch) = self.batches.get_mut(&id) else {
+            return;
+        };
+        batch.left = batch.left.saturating_sub(1);
+        if batch.left == 0
+            && let Some(Batch {
+                answer: Some(answer),
+                ..
+            }) = self.batches.remove(&id)
+        {
+            drop(answer.send(Ok(())));
+        }
+    }
+}
+
+impl Batch {
+    /// Refused, or its caller has gone.
+    fn is_answered(&self) -> bool {
+        self.answer.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+/// The number of the message that came back with a confirm, which need not be the confirm's own.
+fn returned_number(settled: &Settled) -> Option<u64> {
+    let Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) =
+        &settled.confirmation
+    else {
+        return None;
+    };
+    let id = returned.properties.message_id().as_ref()?;
+    id.as_str().parse().ok()
+}

@@ -1,0 +1,161 @@
+//! What the tasks of the channels do: which consumer to start or cancel next, and what the consumers bring. It must not know
+//! who is handed a message.
+
+use std::sync::Arc;
+
+use lapin::message::DeliveryResult;
+use tokio::time::Instant;
+
+use super::desk::Desk;
+use super::inbox::read;
+use super::names::ReadyQueue;
+use super::plan::{Plan, Step};
+
+/// A step for the task of a channel.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) queue: ReadyQueue,
+    /// The consumer to start, where the step starts one.
+    pub(super) consumer: u64,
+    pub(super) step: Step,
+}
+
+impl Desk {
+    /// A consumer brought something: a message, its end, or the end of its channel. Runs on the connection's own thread.
+    pub(super) fn brought(&self, from: (u64, &Arc<str>, u64), brought: DeliveryResult) {
+        let (session, name, consumer) = from;
+        let delivery = match brought {
+            Ok(Some(delivery)) => delivery,
+            Ok(None) => return self.ended_by_broker(session, name, consumer),
+            Err(error) => return self.channel_ended(session, &error),
+        };
+        let mut state = self.lock();
+        if state.session != session {
+            return;
+        }
+        let Some(queue) = state.queues.get_mut(name) else {
+            return;
+        };
+        let arrived = match read(delivery, &queue.ready, consumer) {
+            Ok(arrived) => arrived,
+            Err(acker) => {
+                state.returns.push_back((acker, false));
+                drop(state);
+                return self.give_backs.notify_one();
+            }
+        };
+        queue.plan.brought(consumer);
+        let size = arrived.body.len();
+        queue.inbox.push(arrived);
+        state.bytes += size;
+        let weighed = state.weigh();
+        let is_listed = state.list(name);
+        drop(state);
+        if weighed {
+            self.wake_channels();
+        }
+        if is_listed {
+            self.work.notify_one();
+        }
+    }
+
+    fn channel_ended(&self, session: u64, error: &lapin::Error) {
+        // Every consumer of the channel says so; the first is enough.
+        if self.lock().session == session {
+            tracing::debug!(%error, "a channel that consumes has ended");
+            self.failed.notify_one();
+        }
+    }
+
+    fn ended_by_broker(&self, session: u64, name: &Arc<str>, consumer: u64) {
+        let mut state = self.lock();
+        if state.session != session {
+            return;
+        }
+        let queue = state.queues.get_mut(name);
+        if !queue.is_some_and(|queue| queue.plan.gone(consumer)) {
+            return;
+        }
+        let touched = state.touch(name);
+        drop(state);
+        tracing::warn!(
+            queue = &**name,
+            "RabbitMQ ended a consumer; the queue is consumed again"
+        );
+        self.metrics.consumer_cancelled();
+        self.wake(touched, false);
+    }
+
+    /// The next thing to do on a channel, and when to look again otherwise.
+    pub(super) fn next_step(&self, channel: usize, now: Instant) -> Result<Task, Option<Instant>> {
+        let mut state = self.lock();
+        while let Some((at, _)) = state.later[channel].first()
+            && *at <= now
+            && let Some((_, name)) = state.later[channel].pop_first()
+        {
+            state.touch(&name);
+        }
+        while let Some(name) = state.dirty[channel].pop_front() {
+            let Some(queue) = state.queues.get(&name) else {
+                continue;
+            };
+            let step = queue.plan.step(state.wanted(queue), now);
+            let gives_back = queue.plan.is_idle()
+                && !queue.inbox.is_empty()
+                && (state.out.is_none() || queue.credit(state.rest) == 0);
+            state.ids += 1;
+            let consumer = state.ids;
+            let Some(queue) = state.queues.get_mut(&name) else {
+                continue;
+            };
+            queue.is_dirty = false;
+            match step {
+                Step::Rest if gives_back => {
+                    if state.empty_inbox(&name) {
+                        self.wake_channels();
+                    }
+                    self.give_backs.notify_one();
+                }
+                Step::Rest => {}
+                Step::Wait(at) => {
+                    state.later[channel].insert((at, name));
+                }
+                step => {
+                    if let Step::Consume(prefetch) = step {
+                        queue.plan.started(consumer, prefetch);
+                    }
+                    let queue = queue.ready.clone();
+                    return Ok(Task {
+                        queue,
+                        consumer,
+                        step,
+                    });
+                }
+            }
+        }
+        Err(state.later[channel].first().map(|(at, _)| *at))
+    }
+
+    /// A step was taken: `change` tells the plan; the queue is looked at again, at once or at this time.
+    pub(super) fn stepped(
+        &self,
+        name: &Arc<str>,
+        again_at: Option<Instant>,
+        change: impl FnOnce(&mut Plan),
+    ) {
+        let mut state = self.lock();
+        let Some(queue) = state.queues.get_mut(name) else {
+            return;
+        };
+        change(&mut queue.plan);
+        let channel = queue.channel;
+        match again_at {
+            Some(at) => {
+                state.later[channel].insert((at, Arc::clone(name)));
+            }
+            None => {
+                state.touch(name);
+            }
+        }
+    }
+}
