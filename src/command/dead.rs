@@ -14,6 +14,16 @@ use crate::terminal::Terminal;
 
 /// Requests that one replay makes at most; each covers many dead letters.
 const REPLAY_REQUESTS_MAX: usize = 10_000;
+/// What is shown of one above what it holds.
+const FACTS: [&str; 7] = [
+    "id",
+    "at",
+    "reason",
+    "path",
+    "detail",
+    "origin",
+    "routing_key",
+];
 
 /// `clarion dead`
 #[derive(Args, Debug)]
@@ -177,14 +187,16 @@ impl Operator {
         if self.json {
             return Ok(terminal.line(render::json(&answer))?);
         }
-        for line in render::facts(&answer["dead"], &["id", "at", "reason", "detail", "origin"]) {
+        for line in render::facts(&answer["dead"], &FACTS) {
             terminal.line(line)?;
         }
-        if answer["notification"].is_object() {
-            return Ok(terminal.line(format!("\n{}", render::json(&answer["notification"])))?);
+        for held in [&answer["notification"], &answer["request"]] {
+            if held.is_object() {
+                return Ok(terminal.line(format!("\n{}", render::json(held)))?);
+            }
         }
         Ok(terminal
-            .note("its bytes are not a job of this version: --json prints them in base64")?)
+            .note("its bytes are no job or request of this version: --json prints them in base64")?)
     }
 
     async fn replay(&self, selection: &Selection, terminal: &mut Terminal) -> Result<(), Error> {

@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Audience, Content, Job, Lane, Notification, NotificationId, Options};
-    use crate::store::NewDead;
+    use crate::store::{NewDead, RequestOrigin};
 
     fn row(origin: DeadOrigin, tenant: &str) -> DeadRow {
         let notification = Notification {
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_this_engine_did_not_parse_for_this_tenant_is_not_published() {
         assert_eq!(waiting_row(&row(DeadOrigin::Unparsed, "acme"), 0), None);
-        assert_eq!(waiting_row(&row(DeadOrigin::External, "acme"), 0), None);
+        assert_eq!(waiting_row(&row(DeadOrigin::External(RequestOrigin::default()), "acme"), 0), None);
         assert_eq!(waiting_row(&row(DeadOrigin::Internal, "other"), 0), None);
         let mut garbage = row(DeadOrigin::Internal, "acme");
         garbage.dead.body = b"{}".to_vec();

@@ -1,7 +1,7 @@
 //! How words stand in columns of either database: by small numbers, which are never given to another word.
 //! It must not know tables or databases.
 
-use super::{CredentialKind, DeadOrigin, Error, WaitingWhy};
+use super::{CredentialKind, DeadOrigin, Error, RequestOrigin, WaitingWhy};
 use crate::model::{Environment, FinalState, Lane, Platform};
 
 /// A value that is a small number in the database.
@@ -43,8 +43,27 @@ impl Coded for WaitingWhy {
     const ALL: &'static [Self] = &Self::ALL;
 }
 
-impl Coded for DeadOrigin {
+/// The number of a dead row's origin; how a publish request came stands in columns of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    Internal,
+    Unparsed,
+    External,
+}
+
+impl Coded for Door {
     const ALL: &'static [Self] = &[Self::Internal, Self::Unparsed, Self::External];
+}
+
+impl Door {
+    /// The columns of an origin.
+    pub(super) fn of_origin(origin: &DeadOrigin) -> (Self, Option<&RequestOrigin>) {
+        match origin {
+            DeadOrigin::Internal => (Self::Internal, None),
+            DeadOrigin::Unparsed => (Self::Unparsed, None),
+            DeadOrigin::External(request) => (Self::External, Some(request)),
+        }
+    }
 }
 
 impl Coded for CredentialKind {
@@ -92,7 +111,7 @@ mod tests {
         check::<Environment>();
         check::<FinalState>();
         check::<WaitingWhy>();
-        check::<DeadOrigin>();
+        check::<Door>();
         check::<CredentialKind>();
         for state in FinalState::ALL {
             assert_eq!(state.code(), i64::from(state as u8));

@@ -7,7 +7,7 @@ use super::{Error, WaitingRow};
 use crate::model::{JobId, Millis, NotificationId};
 
 /// By which door a dead row came; its replay goes back through the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeadOrigin {
     /// A job that this store's own engine parsed.
     Internal,
@@ -15,7 +15,28 @@ pub enum DeadOrigin {
     /// record. Never replayed.
     Unparsed,
     /// A publish request from outside.
-    External,
+    External(RequestOrigin),
+}
+
+impl DeadOrigin {
+    /// The word on screens.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Unparsed => "unparsed",
+            Self::External(_) => "external",
+        }
+    }
+}
+
+/// How a publish request came, and where it is broken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestOrigin {
+    /// Its routing key, as it came: it decides the tenant and the lane of a replay.
+    pub routing_key: String,
+    /// The place of the first problem as a JSON Pointer (RFC 6901); empty where the whole message is meant.
+    pub path: String,
 }
 
 /// A dead row to be written.

@@ -30,7 +30,7 @@ pub use accounts::{
     Accounts, ApiKeyRecord, CredentialKind, CredentialRecord, Tenant, TenantLimits, TenantPatch,
 };
 pub use control::{Control, ControlState, Suspension, SweepHorizon};
-pub use dead::{Dead, DeadFilter, DeadOrigin, DeadRow, NewDead};
+pub use dead::{Dead, DeadFilter, DeadOrigin, DeadRow, NewDead, RequestOrigin};
 pub use devices::{Devices, PruneCandidate, Registration, ResolvedDevice, UserCursor};
 pub use idempotency::{Begun, Idempotency, StoredAnswer};
 pub use notifications::{

@@ -2,8 +2,8 @@
 
 use clarion_engine::model::{FinalState, JobId, Lane, NotificationId};
 use clarion_engine::store::{
-    Begun, ClaimAnswer, ClaimRequest, DeadFilter, DeadOrigin, Error, Failure, NewDead, Settlement,
-    StalePages, Store, StoredAnswer, SweepHorizon, WaitingRow,
+    Begun, ClaimAnswer, ClaimRequest, DeadFilter, DeadOrigin, Error, Failure, NewDead, RequestOrigin,
+    Settlement, StalePages, Store, StoredAnswer, SweepHorizon, WaitingRow,
 };
 use uuid::Uuid;
 
@@ -17,6 +17,7 @@ contract!(
     due_rows_come_with_tenants_in_turn_and_within_the_room_of_each_queue,
     what_is_not_due_waits_and_next_due_says_until_when,
     dead_rows_are_filtered_paged_and_purged,
+    a_dead_request_keeps_its_routing_key_and_its_path,
     a_replay_for_another_notification_is_refused,
     an_idempotency_key_is_one_request_and_one_answer,
     a_request_of_another_process_is_running_unless_it_is_proven_dead,
@@ -157,6 +158,30 @@ async fn dead_rows_are_filtered_paged_and_purged(place: Place) {
     assert_eq!(store.purge(&these).await.unwrap(), 1);
     assert_eq!(read(all()).await, [ids[0], ids[2]]);
     assert_eq!(store.purge(&of_a).await.unwrap(), 2);
+}
+
+async fn a_dead_request_keeps_its_routing_key_and_its_path(place: Place) {
+    let store = place.open().await;
+    let origin = RequestOrigin {
+        routing_key: "acme.\0bulk".into(),
+        path: "/data/\0".into(),
+    };
+    let origins = [
+        DeadOrigin::External(origin),
+        DeadOrigin::External(RequestOrigin::default()),
+        DeadOrigin::Internal,
+        DeadOrigin::Unparsed,
+    ];
+    for origin in origins.clone() {
+        let row = NewDead {
+            origin,
+            ..dead("acme", "invalid")
+        };
+        store.bury(&row, NOW).await.unwrap();
+    }
+    let rows = store.dead(&DeadFilter::default(), 0, 10).await.unwrap();
+    let read: Vec<DeadOrigin> = rows.into_iter().map(|row| row.dead.origin).collect();
+    assert_eq!(read, origins);
 }
 
 async fn a_replay_for_another_notification_is_refused(place: Place) {

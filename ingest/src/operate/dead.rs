@@ -42,8 +42,12 @@ pub(crate) struct DeadBody {
     at: String,
     reason: String,
     detail: String,
-    /// `internal` (can be replayed), `unparsed` or `external`.
+    /// `internal` (a job), `external` (a publish request) or `unparsed`, which cannot be replayed.
     origin: &'static str,
+    /// The routing key that a publish request came by.
+    routing_key: Option<String>,
+    /// Where a publish request is broken, as a JSON Pointer; empty where all of it is meant.
+    path: Option<String>,
     notification_id: Option<String>,
     job_id: Option<String>,
     recipients: u32,
@@ -59,6 +63,9 @@ pub(crate) struct DeadDetail {
     /// What its notification says, where the bytes are a job.
     #[schema(value_type = Option<Object>)]
     notification: Option<Value>,
+    /// What was published, where the bytes are a request and JSON.
+    #[schema(value_type = Option<Object>)]
+    request: Option<Value>,
 }
 
 /// A page of dead letters.
@@ -125,12 +132,17 @@ pub(crate) async fn show(call: TenantCall) -> Result<Answer, ApiError> {
     let jobs = Envelope::decode(&row.dead.body).map(|envelope| envelope.jobs);
     let job = jobs.ok().and_then(|jobs| jobs.into_iter().next());
     let notification = job.map(|job| serde_json::to_value(&*job.notification));
+    let request = match row.dead.origin {
+        DeadOrigin::External(_) => serde_json::from_slice(&row.dead.body).ok(),
+        DeadOrigin::Internal | DeadOrigin::Unparsed => None,
+    };
     Answer::json(&DeadDetail {
         dead: DeadBody::from(row),
         body: STANDARD.encode(&row.dead.body),
         notification: notification
             .transpose()
             .map_err(|error| ApiError::internal(&error))?,
+        request,
     })
 }
 
@@ -190,16 +202,18 @@ fn instant(text: &str) -> Result<i64, &'static str> {
 
 impl From<&DeadRow> for DeadBody {
     fn from(row: &DeadRow) -> Self {
+        let request = match &row.dead.origin {
+            DeadOrigin::External(request) => Some(request),
+            DeadOrigin::Internal | DeadOrigin::Unparsed => None,
+        };
         Self {
             id: row.id,
             at: rfc3339(row.at),
             reason: row.dead.reason.clone(),
             detail: row.dead.detail.clone(),
-            origin: match row.dead.origin {
-                DeadOrigin::Internal => "internal",
-                DeadOrigin::Unparsed => "unparsed",
-                DeadOrigin::External => "external",
-            },
+            origin: row.dead.origin.as_str(),
+            routing_key: request.map(|request| request.routing_key.clone()),
+            path: request.map(|request| request.path.clone()),
             notification_id: row.dead.notification.map(|id| id.to_string()),
             job_id: row.dead.job.map(|id| id.to_string()),
             recipients: row.dead.recipients,

@@ -8,7 +8,10 @@ use sqlx::query::Query;
 use sqlx::{Postgres, Row};
 use uuid::Uuid;
 
-use super::super::{Dead, DeadFilter, DeadRow, Error, NewDead, WaitingRow};
+use super::super::coded::Door;
+use super::super::{
+    Dead, DeadFilter, DeadOrigin, DeadRow, Error, NewDead, RequestOrigin, WaitingRow,
+};
 use super::PostgresStore;
 use super::columns::{Coded, Columns, Id};
 use super::session::{read, transact};
@@ -16,8 +19,9 @@ use super::waiting;
 use crate::model::{JobId, Millis, NotificationId};
 
 const INSERT: &str = "
-INSERT INTO dead (tenant, at, origin, reason, detail, notification, job, recipients, body, replays)
-VALUES ($1, $2, $3::int8, $4, $5, $6, $7, $8, $9, coalesce(
+INSERT INTO dead (tenant, at, origin, reason, detail, notification, job, recipients, body, routing_key,
+    path, replays)
+VALUES ($1, $2, $3::int8, $4, $5, $6, $7, $8, $9, $10, $11, coalesce(
     (SELECT replays FROM dead_replays WHERE tenant = $1 AND job = $7), 0))
 RETURNING id";
 
@@ -34,7 +38,8 @@ macro_rules! meant {
 }
 
 const SELECT: &str = meant!(
-    "SELECT id, at, replays, tenant, origin, reason, detail, notification, job, recipients, body",
+    "SELECT id, at, replays, tenant, origin, reason, detail, notification, job, recipients, body,
+        routing_key, path",
     " AND id > $5 ORDER BY id LIMIT $6"
 );
 
@@ -130,16 +135,19 @@ pub(super) async fn insert(
     dead: &NewDead,
     now: Millis,
 ) -> Result<i64, Error> {
+    let (door, request) = Door::of_origin(&dead.origin);
     let row = sqlx::query(INSERT)
         .bind(dead.tenant.as_str())
         .bind(now)
-        .bind(dead.origin.code())
+        .bind(door.code())
         .bind(dead.reason.as_bytes())
         .bind(dead.detail.as_bytes())
         .bind(dead.notification.map(|id| Id(id.0)))
         .bind(dead.job.map(|id| Id(id.0)))
         .bind(i64::from(dead.recipients))
         .bind(dead.body.as_slice())
+        .bind(request.map(|request| request.routing_key.as_bytes()))
+        .bind(request.map(|request| request.path.as_bytes()))
         .fetch_one(connection)
         .await?;
     Ok(row.try_get(0)?)
@@ -180,7 +188,7 @@ fn read_dead(row: &PgRow) -> Result<DeadRow, Error> {
         replays: row.small(2)?,
         dead: NewDead {
             tenant: row.tenant(3)?,
-            origin: row.coded(4)?,
+            origin: read_origin(&row)?,
             reason: row.lossy(5)?,
             detail: row.lossy(6)?,
             notification: row.uuid_or_null(7)?.map(NotificationId),
@@ -188,5 +196,16 @@ fn read_dead(row: &PgRow) -> Result<DeadRow, Error> {
             recipients: row.small(9)?,
             body: row.get(10)?,
         },
+    })
+}
+
+fn read_origin(row: &Columns<'_>) -> Result<DeadOrigin, Error> {
+    Ok(match row.coded(4)? {
+        Door::Internal => DeadOrigin::Internal,
+        Door::Unparsed => DeadOrigin::Unparsed,
+        Door::External => DeadOrigin::External(RequestOrigin {
+            routing_key: row.lossy(11)?,
+            path: row.lossy(12)?,
+        }),
     })
 }

@@ -10,7 +10,10 @@ use super::super::Error;
 use super::session::stalled;
 
 /// What a database has been through, oldest first; append only.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_dead_requests.sql"),
+];
 /// All migrations together take no longer, waits for another process's included.
 const MIGRATE_WITHIN: Duration = Duration::from_secs(10 * 60);
 

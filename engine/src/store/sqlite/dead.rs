@@ -6,7 +6,10 @@ use sqlx::SqliteConnection;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use uuid::Uuid;
 
-use super::super::{Dead, DeadFilter, DeadRow, Error, NewDead, WaitingRow};
+use super::super::coded::Door;
+use super::super::{
+    Dead, DeadFilter, DeadOrigin, DeadRow, Error, NewDead, RequestOrigin, WaitingRow,
+};
 use super::SqliteStore;
 use super::columns::{Coded, Columns, bytes};
 use super::waiting;
@@ -14,8 +17,9 @@ use crate::datadir::Binder;
 use crate::model::{JobId, Millis, NotificationId};
 
 const INSERT: &str = "
-INSERT INTO dead (tenant, at, origin, reason, detail, notification, job, recipients, body, replays)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, coalesce(
+INSERT INTO dead (tenant, at, origin, reason, detail, notification, job, recipients, body, routing_key,
+    path, replays)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, coalesce(
     (SELECT replays FROM dead_replays WHERE tenant = ?1 AND job = ?7), 0))";
 
 /// The rows that a filter means; a mark that is NULL means all. The fifth mark is the smallest id.
@@ -32,7 +36,8 @@ macro_rules! meant {
 }
 
 const SELECT: &str = meant!(
-    "SELECT id, at, replays, tenant, origin, reason, detail, notification, job, recipients, body",
+    "SELECT id, at, replays, tenant, origin, reason, detail, notification, job, recipients, body,
+        routing_key, path",
     " AND id > ?5 ORDER BY id LIMIT ?6"
 );
 
@@ -130,16 +135,19 @@ pub(super) async fn insert(
     dead: &NewDead,
     now: Millis,
 ) -> Result<i64, Error> {
+    let (door, request) = Door::of_origin(&dead.origin);
     let done = sqlx::query(INSERT)
         .bind(dead.tenant.as_str())
         .bind(now)
-        .bind(dead.origin.code())
+        .bind(door.code())
         .bind(dead.reason.as_str())
         .bind(dead.detail.as_bytes())
         .bind(dead.notification.as_ref().map(|id| bytes(&id.0)))
         .bind(dead.job.as_ref().map(|id| bytes(&id.0)))
         .bind(dead.recipients)
         .bind(dead.body.as_slice())
+        .bind(request.map(|request| request.routing_key.as_bytes()))
+        .bind(request.map(|request| request.path.as_bytes()))
         .execute(connection)
         .await?;
     Ok(done.last_insert_rowid())
@@ -192,7 +200,7 @@ fn read_dead(row: &SqliteRow) -> Result<DeadRow, Error> {
         replays: row.small(2)?,
         dead: NewDead {
             tenant: row.tenant(3)?,
-            origin: row.coded(4)?,
+            origin: read_origin(&row)?,
             reason: row.get(5)?,
             detail: row.lossy(6)?,
             notification: row.uuid_or_null(7)?.map(NotificationId),
@@ -200,5 +208,16 @@ fn read_dead(row: &SqliteRow) -> Result<DeadRow, Error> {
             recipients: row.small(9)?,
             body: row.get(10)?,
         },
+    })
+}
+
+fn read_origin(row: &Columns<'_>) -> Result<DeadOrigin, Error> {
+    Ok(match row.coded(4)? {
+        Door::Internal => DeadOrigin::Internal,
+        Door::Unparsed => DeadOrigin::Unparsed,
+        Door::External => DeadOrigin::External(RequestOrigin {
+            routing_key: row.lossy(11)?,
+            path: row.lossy(12)?,
+        }),
     })
 }

@@ -34,7 +34,10 @@ use crate::datadir::{DataDir, SqliteFile, migrate, synchronous};
 use crate::model::TenantId;
 
 /// What a file has been through, oldest first; append only.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_dead_requests.sql"),
+];
 /// Connections that read.
 const READERS: u32 = 3;
 

@@ -1,0 +1,3 @@
+-- Dead publish requests: the routing key they came by, and where they are broken (a JSON Pointer). NULL for jobs.
+ALTER TABLE dead ADD COLUMN routing_key BLOB;
+ALTER TABLE dead ADD COLUMN path BLOB;
