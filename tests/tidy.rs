@@ -21,7 +21,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Longest line of code, in characters, comments not counted.
 const LINE_CHARS_MAX: usize = 110;
 /// Folders that hold Rust.
-const ROOMS: [&str; 7] = [
+const ROOMS: [&str; 8] = [
     "src",
     "auth",
     "ingest",
@@ -29,6 +29,7 @@ const ROOMS: [&str; 7] = [
     "simulator",
     "bench",
     "tests",
+    "examples",
 ];
 /// Deepest folder that is walked.
 const DEPTH_MAX: usize = 16;

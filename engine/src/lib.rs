@@ -5,6 +5,7 @@
 //!
 //! - [`limits`]: every bound, named with its unit and its source
 //! - [`model`]: the values that flow: notification, job, outcome, receipt; and their wire codec
+//! - [`contract`]: the documents of what backends publish to the queue and hear from it
 //! - [`datadir`]: the data directory of a single machine: its lock and its files
 //! - [`broker`]: the queue for what is ready
 //! - [`store`]: devices, notifications, job records, what waits and what is dead
@@ -14,6 +15,7 @@
 //! - [`delivery`]: from a leased job to its record
 
 pub mod broker;
+pub mod contract;
 pub mod datadir;
 pub mod delivery;
 pub mod http2;

@@ -78,6 +78,12 @@ pub const BULK_ENTRIES_MAX: usize = 100_000;
 pub const BULK_BODY_MAX: usize = 16 * 1024 * 1024;
 /// Body of any other request, bytes.
 pub const BODY_MAX: usize = 256 * 1024;
+/// Body of a request published straight to the queue, bytes.
+pub const PUBLISH_BYTES_MAX: usize = 1024 * 1024;
+/// Recipients of a request published straight to the queue: about as many device tokens as its body holds.
+pub const PUBLISH_ENTRIES_MAX: usize = 10_000;
+/// Longest message id of a publisher, in characters.
+pub const MESSAGE_ID_MAX: usize = 128;
 /// Devices of one bulk registration.
 pub const REGISTRATIONS_MAX: usize = 10_000;
 

@@ -104,6 +104,12 @@ impl EngineMetrics {
     }
 }
 
+/// A message that a backend published straight to the queue came to this: `accepted`, `backlog_full`, `repeated`, `again`, or
+/// the reason of its dead row.
+pub(crate) fn publish_request(outcome: &str) {
+    counter!("clarion_publish_requests_total", "outcome" => outcome.to_owned()).increment(1);
+}
+
 impl Default for EngineMetrics {
     fn default() -> Self {
         Self::new()
@@ -243,6 +249,11 @@ fn describe() {
         "clarion_unanswered_requests_total",
         Unit::Count,
         "Requests handed over and never answered; each may be sent once more under the same id"
+    );
+    describe_counter!(
+        "clarion_publish_requests_total",
+        Unit::Count,
+        "Messages that backends published straight to the queue, by what became of them"
     );
     describe_counter!(
         "clarion_alerts_total",

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use clarion_auth::permission::Denied;
+use clarion_engine::intake::request::{self, ProblemKind};
 use clarion_engine::{intake, store};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+pub(crate) use clarion_engine::intake::request::Step;
+
 /// Field errors reported at once; the rest is left out.
-pub(crate) const FIELD_ERRORS_MAX: usize = 20;
+const FIELD_ERRORS_MAX: usize = 20;
 /// What a caller is told to wait when we cannot take its request now.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(2);
 
@@ -94,40 +97,6 @@ const TABLE: [(Kind, StatusCode, &str); 13] = [
         "Unavailable",
     ),
 ];
-
-/// A step of the way to a field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Step {
-    /// A member's name.
-    Name(Cow<'static, str>),
-    /// A place in a list.
-    Index(usize),
-}
-
-impl From<&'static str> for Step {
-    fn from(name: &'static str) -> Self {
-        Self::Name(Cow::Borrowed(name))
-    }
-}
-
-impl From<String> for Step {
-    fn from(name: String) -> Self {
-        Self::Name(Cow::Owned(name))
-    }
-}
-
-impl From<Cow<'static, str>> for Step {
-    fn from(name: Cow<'static, str>) -> Self {
-        Self::Name(name)
-    }
-}
-
-impl From<usize> for Step {
-    fn from(index: usize) -> Self {
-        Self::Index(index)
-    }
-}
 
 /// One field that breaks a rule. Never holds the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -321,6 +290,50 @@ impl From<store::Error> for ApiError {
     }
 }
 
+impl From<request::Problem> for FieldError {
+    fn from(problem: request::Problem) -> Self {
+        let kind = problem.kind.as_str();
+        let mut loc = vec![Step::from("body")];
+        loc.extend(problem.path);
+        if let ProblemKind::Malformed(at) = problem.kind {
+            loc.push(at.into());
+        }
+        Self {
+            loc,
+            msg: problem.message,
+            kind,
+        }
+    }
+}
+
+impl From<Vec<request::Problem>> for ApiError {
+    /// One answer has one status: that of the first problem.
+    fn from(mut problems: Vec<request::Problem>) -> Self {
+        let Some(first) = problems.first_mut() else {
+            return Self::fields(Vec::new());
+        };
+        match first.kind {
+            ProblemKind::TooLarge => Self::new(
+                Kind::TooLarge,
+                format!("{}: {}", first.way(), first.message),
+            ),
+            ProblemKind::DeviceToken => {
+                // The place of the entry, as documented, not that of its member.
+                first.path.pop();
+                let detail = format!("invalid token format: {}: {}", first.way(), first.message);
+                Self::new(Kind::BadValue, detail)
+            }
+            _ => Self::fields(problems.into_iter().map(FieldError::from).collect()),
+        }
+    }
+}
+
+impl From<request::Problem> for ApiError {
+    fn from(problem: request::Problem) -> Self {
+        vec![problem].into()
+    }
+}
+
 impl From<intake::Refusal> for ApiError {
     fn from(refusal: intake::Refusal) -> Self {
         match refusal {
@@ -328,6 +341,10 @@ impl From<intake::Refusal> for ApiError {
                 let way = path.into_iter().map(Step::from);
                 let loc = std::iter::once(Step::from("body")).chain(way);
                 Self::field(FieldError::value(loc, problem))
+            }
+            intake::Refusal::Expired { field } => {
+                let loc = ["body".into(), "options".into(), field.into()];
+                Self::field(FieldError::value(loc, intake::Refusal::IS_OVER))
             }
             intake::Refusal::TooLarge { .. } => Self::new(Kind::TooLarge, refusal.to_string()),
             intake::Refusal::Unwritable(_) => Self::internal(&refusal),

@@ -195,8 +195,9 @@ impl Operator {
                 return Ok(terminal.line(format!("\n{}", render::json(held)))?);
             }
         }
-        Ok(terminal
-            .note("its bytes are no job or request of this version: --json prints them in base64")?)
+        Ok(terminal.note(
+            "its bytes are no job or request of this version: --json prints them in base64",
+        )?)
     }
 
     async fn replay(&self, selection: &Selection, terminal: &mut Terminal) -> Result<(), Error> {

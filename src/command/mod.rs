@@ -13,6 +13,7 @@ mod error;
 mod healthcheck;
 #[cfg(test)]
 mod http_tests;
+mod job;
 mod migrate;
 mod openapi;
 mod options;
@@ -61,6 +62,8 @@ enum Command {
     Push(push::PushCommand),
     /// Dead letters: what could not be sent for good
     Dead(dead::DeadCommand),
+    /// Requests that backends publish straight to the queue: their schema, and a check
+    Job(job::JobCommand),
     /// Access tokens for people
     Token(token::TokenCommand),
     /// Check the configuration, or show it with the origin of each value
@@ -91,6 +94,7 @@ impl Cli {
             Command::Push(command) => client_runtime()?.block_on(command.run(terminal, now)),
             Command::Healthcheck(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Migrate(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Job(command) => command.run(terminal, now),
             Command::Token(command) => command.run(terminal, now),
             Command::Config(command) => command.run(terminal),
             Command::Openapi(command) => command.run(terminal),

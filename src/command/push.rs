@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use clarion_auth::TenantId;
 use clarion_engine::limits::BULK_ENTRIES_MAX;
+use clarion_engine::model;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -95,6 +96,14 @@ impl Platform {
             Self::Ios => "ios",
             Self::Watchos => "watchos",
             Self::Android => "android",
+        }
+    }
+
+    pub(super) fn model(self) -> model::Platform {
+        match self {
+            Self::Ios => model::Platform::Ios,
+            Self::Watchos => model::Platform::Watchos,
+            Self::Android => model::Platform::Android,
         }
     }
 }

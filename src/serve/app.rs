@@ -93,7 +93,8 @@ impl App {
             mac,
             config.limits.backlog,
             bulk_accepted,
-        );
+        )
+        .with_default_life(config.retry.ttl_default);
         let parts = clarion_ingest::Parts {
             store: Arc::clone(&store),
             broker: Arc::clone(&broker),

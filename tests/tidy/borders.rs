@@ -19,7 +19,11 @@ pub(crate) const BORDERS: &[Border] = &[
     },
     Border {
         names: &["lapin::"],
-        homes: &["engine/src/broker/rabbitmq", "engine/tests/broker_contract"],
+        homes: &[
+            "engine/src/broker/rabbitmq",
+            "engine/tests/broker_contract",
+            "examples/publish/rust",
+        ],
         instead: "use the trait Broker",
     },
     Border {
@@ -126,6 +130,11 @@ pub(crate) const WALLS: &[Wall] = &[
         room: "simulator",
         names: &["clarion_auth::"],
         because: "the simulator shares no code with what it checks: write it again from the documents",
+    },
+    Wall {
+        room: "examples",
+        names: &["clarion_auth::", "clarion_engine::", "clarion_ingest::"],
+        because: "an example knows the documented contract only: write it as a backend would",
     },
     Wall {
         room: "engine/src/model",

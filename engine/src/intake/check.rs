@@ -36,6 +36,12 @@ pub enum Refusal {
         /// What is wrong and what to do; never the value.
         problem: Cow<'static, str>,
     },
+    /// Its time is over; the option says until when it was.
+    #[error("options.{field}: {}", Self::IS_OVER)]
+    Expired {
+        /// `ttl` or `expires_at`.
+        field: &'static str,
+    },
     /// What would be queued, or go to a provider, is larger than it may be.
     #[error(
         "the {what} would have {len} bytes, at most {limit} are allowed: shorten the text or the data"
@@ -54,6 +60,9 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What is said of an expiry that has passed.
+    pub const IS_OVER: &'static str = "is over already: give a later time";
+
     /// A field that breaks a rule.
     pub fn field<const N: usize>(path: [&str; N], problem: impl Into<Cow<'static, str>>) -> Self {
         Self::Field {
@@ -69,13 +78,26 @@ impl Refusal {
 /// # Errors
 /// The first [`Refusal`] found.
 pub fn check_content(notification: &Notification, platforms: &[Platform]) -> Result<(), Refusal> {
+    match refusals(notification, platforms).into_iter().next() {
+        Some(refusal) => Err(refusal),
+        None => Ok(()),
+    }
+}
+
+/// The same, with every refusal found.
+pub(super) fn refusals(notification: &Notification, platforms: &[Platform]) -> Vec<Refusal> {
+    let mut found = Vec::new();
     let data = notification.content.data.as_ref();
     if data.is_some_and(|data| data.contains_key("aps")) {
         let problem = "is Apple's own member: use the fields of this API or options.apns.payload";
-        return Err(Refusal::field(["data", "aps"], problem));
+        found.push(Refusal::field(["data", "aps"], problem));
     }
-    check_options(&notification.options)?;
-    check_size(notification)?;
+    check_options(&notification.options, &mut found);
+    found.extend(check_size(notification).err());
+    if !found.is_empty() {
+        // A provider's encoder is only asked about what keeps our own rules.
+        return found;
+    }
     let is_apples = notification
         .options
         .push_type
@@ -84,8 +106,9 @@ pub fn check_content(notification: &Notification, platforms: &[Platform]) -> Res
     let asked: Vec<Platform> = asked
         .filter(|platform| platform.is_apple() || !is_apples)
         .collect();
-    provider::validate(notification, &asked)?;
-    Ok(())
+    let answer = provider::validate(notification, &asked);
+    found.extend(answer.err().map(Refusal::from));
+    found
 }
 
 fn check_size(notification: &Notification) -> Result<(), Refusal> {
@@ -178,62 +201,76 @@ pub fn check_user_id(user_id: &str) -> Result<(), &'static str> {
     }
 }
 
-fn check_options(options: &Options) -> Result<(), Refusal> {
+fn check_options(options: &Options, found: &mut Vec<Refusal>) {
     let names = [
         ("collapse_id", &options.collapse_id, COLLAPSE_ID_MAX),
         ("thread_id", &options.thread_id, NAME_MAX),
         ("category", &options.category, NAME_MAX),
         ("target_content_id", &options.target_content_id, NAME_MAX),
     ];
+    let mut note = |field: &str, checked: Result<(), &'static str>| {
+        let refusal = |problem| Refusal::field(["options", field], problem);
+        found.extend(checked.err().map(refusal));
+    };
     for (field, value, max) in names {
         let Some(text) = value else { continue };
-        check_name(text, max).map_err(|problem| Refusal::field(["options", field], problem))?;
+        let is_header = field == "collapse_id";
+        let checked = check_name(text, max);
+        note(
+            field,
+            checked.and_then(|()| {
+                if is_header {
+                    check_header_value(text)
+                } else {
+                    Ok(())
+                }
+            }),
+        );
     }
-    if let Some(collapse_id) = &options.collapse_id {
-        check_header_value(collapse_id)
-            .map_err(|problem| Refusal::field(["options", "collapse_id"], problem))?;
-    }
-    if let Some(topic) = &options.topic {
-        check_topic(topic).map_err(|problem| Refusal::field(["options", "topic"], problem))?;
-    }
-    if let Some(score) = options.relevance_score
-        && !(0.0..=1.0).contains(&score)
-    {
-        return Err(Refusal::field(
-            ["options", "relevance_score"],
-            "is from 0 to 1",
-        ));
+    note(
+        "topic",
+        options.topic.as_deref().map_or(Ok(()), check_topic),
+    );
+    let is_score = |score: f64| (0.0..=1.0).contains(&score);
+    if !options.relevance_score.is_none_or(is_score) {
+        note("relevance_score", Err("is from 0 to 1"));
     }
     let is_other_type = options
         .push_type
         .is_some_and(|of| of != PushType::Liveactivity);
     if options.live_activity.is_some() && is_other_type {
         let problem = "goes with push_type \"liveactivity\" only";
-        return Err(Refusal::field(["options", "live_activity"], problem));
+        note("live_activity", Err(problem));
     }
-    options.apns.as_ref().map_or(Ok(()), check_apns)?;
-    options.fcm.as_ref().map_or(Ok(()), check_fcm)
+    if let Some(raw) = &options.apns {
+        check_apns(raw, found);
+    }
+    if let Some(message) = &options.fcm {
+        check_fcm(message, found);
+    }
 }
 
-fn check_apns(raw: &ApnsOverride) -> Result<(), Refusal> {
+fn check_apns(raw: &ApnsOverride, found: &mut Vec<Refusal>) {
     for (name, value) in &raw.headers {
-        let refusal = |problem: Cow<'static, str>| {
-            Refusal::field(["options", "apns", "headers", name], problem)
-        };
-        if !APNS_HEADERS.contains(&name.as_str()) {
+        let problem: Cow<'static, str> = if APNS_HEADERS.contains(&name.as_str()) {
+            match check_apns_header(name, value) {
+                Ok(()) => continue,
+                Err(problem) => problem.into(),
+            }
+        } else {
             let names = APNS_HEADERS.join(", ");
-            return Err(refusal(
-                format!("only these headers can be set: {names}").into(),
-            ));
-        }
-        check_apns_header(name, value).map_err(|problem| refusal(problem.into()))?;
+            format!("only these headers can be set: {names}").into()
+        };
+        found.push(Refusal::field(
+            ["options", "apns", "headers", name],
+            problem,
+        ));
     }
-    match raw.payload.get("aps") {
-        None | Some(Value::Object(_)) => Ok(()),
-        Some(_) => Err(Refusal::field(
-            ["options", "apns", "payload", "aps"],
-            "is an object",
-        )),
+    if let Some(aps) = raw.payload.get("aps")
+        && !aps.is_object()
+    {
+        let path = ["options", "apns", "payload", "aps"];
+        found.push(Refusal::field(path, "is an object"));
     }
 }
 
@@ -252,14 +289,14 @@ fn check_apns_header(name: &str, value: &str) -> Result<(), &'static str> {
     }
 }
 
-fn check_fcm(message: &Map<String, Value>) -> Result<(), Refusal> {
-    let target = FCM_TARGETS
+fn check_fcm(message: &Map<String, Value>, found: &mut Vec<Refusal>) {
+    for name in FCM_TARGETS
         .into_iter()
-        .find(|name| message.contains_key(*name));
-    target.map_or(Ok(()), |name| {
+        .filter(|name| message.contains_key(*name))
+    {
         let problem = "names a target, which is the recipient's: leave it out";
-        Err(Refusal::field(["options", "fcm", "message", name], problem))
-    })
+        found.push(Refusal::field(["options", "fcm", "message", name], problem));
+    }
 }
 
 fn check_topic(topic: &str) -> Result<(), &'static str> {
@@ -300,194 +337,4 @@ fn check_header_value(text: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::model::{Content, Lane, NotificationId};
-
-    const BOTH: [Platform; 2] = [Platform::Ios, Platform::Android];
-
-    fn check_for(platforms: &[Platform], content: Value, options: Value) -> Result<(), Refusal> {
-        let notification = Notification {
-            id: NotificationId(uuid::Uuid::nil()),
-            tenant: "acme".parse().unwrap(),
-            lane: Lane::Bulk,
-            created_at: 0,
-            expires_at: 1,
-            content: serde_json::from_value::<Content>(content).unwrap(),
-            options: serde_json::from_value::<Options>(options).unwrap(),
-        };
-        check_content(&notification, platforms)
-    }
-
-    fn check(content: Value, options: Value) -> Result<(), Refusal> {
-        check_for(&BOTH, content, options)
-    }
-
-    #[test]
-    fn a_payload_over_a_providers_limit_names_it() {
-        let limit_of = |platforms: &[Platform], bytes: usize, options: Value| {
-            let content = json!({"data": {"k": "x".repeat(bytes)}});
-            match check_for(platforms, content, options) {
-                Ok(()) => None,
-                Err(Refusal::TooLarge { what, limit, .. }) => Some((what, limit)),
-                Err(other) => panic!("{other}"),
-            }
-        };
-        let voip = json!({"push_type": "voip"});
-        assert_eq!(limit_of(&BOTH, 3_900, json!({})), None);
-        assert_eq!(
-            limit_of(&BOTH, 4_200, json!({})),
-            Some(("APNs payload", 4_096))
-        );
-        assert_eq!(
-            limit_of(&BOTH[1..], 4_200, json!({})),
-            Some(("FCM message", 4_096))
-        );
-        assert_eq!(limit_of(&BOTH, 4_200, voip), None);
-        let whole = limit_of(&[], 70_000, json!({}));
-        assert_eq!(whole, Some(("notification", NOTIFICATION_BYTES_MAX)));
-    }
-
-    #[test]
-    fn a_key_that_google_reserves_is_refused_only_where_google_may_see_it() {
-        let content = json!({"data": {"from": "ada"}});
-        assert!(check_for(&BOTH[..1], content.clone(), json!({})).is_ok());
-        let refusal = check_for(&BOTH, content, json!({}))
-            .unwrap_err()
-            .to_string();
-        assert!(refusal.starts_with("data.from: "), "{refusal}");
-    }
-
-    #[test]
-    fn what_the_providers_take_is_accepted() {
-        let options = [
-            json!({}),
-            json!({"collapse_id": "c".repeat(64), "topic": "com.example.app.voip", "relevance_score": 1.0}),
-            json!({"apns": {"headers": {"apns-priority": "5", "apns-expiration": "0"},
-                            "payload": {"aps": {"badge": 1}, "x": [1]}}}),
-            json!({"fcm": {"android": {"ttl": "60s"}}}),
-            json!({"live_activity": {"event": "update"}, "push_type": "liveactivity"}),
-        ];
-        for options in options {
-            check(
-                json!({"title": "a\u{0}b", "data": {"k": 1}}),
-                options.clone(),
-            )
-            .unwrap_or_else(|refusal| panic!("{options}: {refusal}"));
-        }
-    }
-
-    #[track_caller]
-    fn each_names_its_field<const N: usize>(table: [(Value, Value, &str); N]) {
-        for (content, options, path) in table {
-            let refusal = check(content, options.clone()).unwrap_err().to_string();
-            assert!(
-                refusal.starts_with(&format!("{path}: ")),
-                "{options}: {refusal}"
-            );
-        }
-    }
-
-    #[test]
-    fn each_rule_names_its_field() {
-        each_names_its_field([
-            (json!({"data": {"aps": {}}}), json!({}), "data.aps"),
-            (
-                json!({}),
-                json!({"collapse_id": "c".repeat(65)}),
-                "options.collapse_id",
-            ),
-            (json!({}), json!({"collapse_id": ""}), "options.collapse_id"),
-            (
-                json!({}),
-                json!({"collapse_id": "ä"}),
-                "options.collapse_id",
-            ),
-            (
-                json!({}),
-                json!({"topic": "com.example\r\nx"}),
-                "options.topic",
-            ),
-            (json!({}), json!({"topic": "com example"}), "options.topic"),
-            (
-                json!({}),
-                json!({"thread_id": "a\u{7}"}),
-                "options.thread_id",
-            ),
-            (
-                json!({}),
-                json!({"category": "c".repeat(257)}),
-                "options.category",
-            ),
-            (
-                json!({}),
-                json!({"relevance_score": 1.01}),
-                "options.relevance_score",
-            ),
-            (
-                json!({}),
-                json!({"relevance_score": -0.1}),
-                "options.relevance_score",
-            ),
-            (
-                json!({}),
-                json!({"live_activity": {"event": "end"}, "push_type": "alert"}),
-                "options.live_activity",
-            ),
-        ]);
-    }
-
-    #[test]
-    fn each_raw_override_names_its_field() {
-        each_names_its_field([
-            (
-                json!({}),
-                json!({"apns": {"headers": {"apns-id": "x"}}}),
-                "options.apns.headers.apns-id",
-            ),
-            (
-                json!({}),
-                json!({"apns": {"headers": {"authorization": "x"}}}),
-                "options.apns.headers.authorization",
-            ),
-            (
-                json!({}),
-                json!({"apns": {"headers": {"apns-priority": "7"}}}),
-                "options.apns.headers.apns-priority",
-            ),
-            (
-                json!({}),
-                json!({"apns": {"headers": {"apns-push-type": "loud"}}}),
-                "options.apns.headers.apns-push-type",
-            ),
-            (
-                json!({}),
-                json!({"apns": {"payload": {"aps": 1}}}),
-                "options.apns.payload.aps",
-            ),
-            (
-                json!({}),
-                json!({"fcm": {"token": "x"}}),
-                "options.fcm.message.token",
-            ),
-        ]);
-    }
-
-    #[test]
-    fn a_user_id_is_any_text_without_controls() {
-        for good in [
-            "user-123",
-            "ada@example.com",
-            "ключ",
-            "a b",
-            &"u".repeat(256),
-        ] {
-            assert_eq!(check_user_id(good), Ok(()));
-        }
-        for bad in ["", "a\nb", "a\0", "\u{85}", &"u".repeat(257)] {
-            assert!(check_user_id(bad).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -10,7 +10,11 @@ mod backlog;
 mod check;
 mod credential;
 mod device_token;
+mod reason;
 mod replay;
+pub mod request;
+mod take;
+mod validate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +24,7 @@ use bytes::Bytes;
 use clarion_auth::{MacKey, TenantId};
 use thiserror::Error;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::broker::{self, Broker, Publish, QueueName};
 use crate::limits::{JOB_ENTRIES_MAX, TTL_DEFAULT, TTL_MAX};
@@ -27,14 +32,17 @@ use crate::model::{
     Audience, Content, Entry, Envelope, Job, Lane, Millis, Notification, NotificationId, Options,
     encode_entries,
 };
-use crate::store::{self, NotificationStatus, PageOfEntries, Store};
+use crate::store::{self, NotificationStatus, PageOfEntries, Store, Writer};
 
 pub use crate::provider::StoredCredential;
 use backlog::Backlog;
 pub use check::{Refusal, check_content, check_user_id};
 pub use credential::{CheckedCredential, CredentialRefusal, check_credential, credential_id};
 pub use device_token::{DeviceTokenError, check_device_token};
+pub use reason::Reason;
 pub use replay::Replayed;
+pub use take::{Incoming, Trust, Verdict};
+pub use validate::validate_request;
 
 /// What a face hands in: already read and validated field by field.
 #[derive(Clone, Debug)]
@@ -53,6 +61,8 @@ pub struct Submission {
     pub expiry: Expiry,
     /// The id stored in an idempotency row before; otherwise one is minted.
     pub id: Option<NotificationId>,
+    /// When it counts as said; the instant at which its id was minted when absent.
+    pub created_at: Option<Millis>,
     /// An earlier request may have submitted the same id.
     pub recheck: bool,
     /// The caller's clock.
@@ -143,6 +153,10 @@ pub struct Intake {
     mac: MacKey,
     backlog: Backlog,
     feeder: Arc<Notify>,
+    /// Until when a published message is worth sending that does not say so.
+    usual_expiry: Expiry,
+    /// Closes first jobs that are set aside unsent.
+    writer: Writer,
 }
 
 impl Intake {
@@ -163,6 +177,20 @@ impl Intake {
             mac,
             backlog,
             feeder,
+            usual_expiry: Expiry::Default,
+            writer: Writer {
+                process: Uuid::new_v4(),
+                generation: 0,
+            },
+        }
+    }
+
+    /// The same with this time to live of what is published without one.
+    #[must_use]
+    pub fn with_default_life(self, life: Duration) -> Self {
+        Self {
+            usual_expiry: Expiry::After(life),
+            ..self
         }
     }
 
@@ -211,12 +239,13 @@ impl Intake {
         if submission.audience.is_empty() {
             return Err(Refusal::field(["user_ids"], "give at least one recipient").into());
         }
+        let created_at = submission.created_at.unwrap_or_else(|| id.minted_at());
         let notification = Notification {
             id,
             tenant: submission.tenant,
             lane: submission.lane,
-            created_at: id.minted_at(),
-            expires_at: expires_at(submission.expiry, id.minted_at(), submission.now)?,
+            created_at,
+            expires_at: expires_at(submission.expiry, created_at, submission.now)?,
             content: submission.content,
             options: submission.options,
         };
@@ -318,10 +347,7 @@ fn expires_at(expiry: Expiry, created_at: Millis, now: Millis) -> Result<Millis,
     };
     let (field, latest) = (expiry.field(), created_at.saturating_add(millis(TTL_MAX)));
     if expires_at <= now {
-        return Err(Refusal::field(
-            ["options", field],
-            "is over already: give a later time",
-        ));
+        return Err(Refusal::Expired { field });
     }
     if expires_at > latest {
         let days = TTL_MAX.as_secs() / (24 * 3600);

@@ -1,11 +1,12 @@
-//! Dead letters back through the door they came by: jobs that this store's own engine parsed become waiting rows again.
-//! It must not know why they died.
+//! Dead letters back through the door they came by: jobs that this store's own engine parsed become waiting rows again,
+//! and publish requests are judged again as if they came now. It must not know the broker.
 
 use crate::limits::RATE_DEFAULT;
 use crate::model::{Attempts, Envelope, JobKind, Millis};
-use crate::store::{DeadFilter, DeadOrigin, DeadRow, WaitingRow, WaitingWhy};
+use crate::store::{DeadFilter, DeadOrigin, DeadRow, RequestOrigin, WaitingRow, WaitingWhy};
 
-use super::{Error, Intake};
+use super::take::{Caller, Stop, address};
+use super::{Error, Intake, Reason, Verdict};
 
 /// Rows looked at by one call.
 const ROWS_MAX: u64 = 10_000;
@@ -17,9 +18,9 @@ const RECIPIENTS_PER_SECOND: u64 = RATE_DEFAULT as u64 / 2;
 /// What a replay came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Replayed {
-    /// Rows that wait again.
+    /// Rows that are gone: their jobs wait again, or had been taken meanwhile.
     pub replayed: u64,
-    /// Rows that cannot be replayed: what could not be parsed, or is not of this engine's own making.
+    /// Rows that stay: what could not be parsed, is not of this engine's own making, or is refused again.
     pub skipped: u64,
     /// There are more rows than one call looks at: call again.
     pub more: bool,
@@ -45,17 +46,64 @@ impl Intake {
             for row in rows {
                 let wait = recipients.saturating_mul(1_000) / RECIPIENTS_PER_SECOND;
                 let due = now.saturating_add_unsigned(wait);
-                let replayed = match waiting_row(&row, due) {
-                    Some(waiting) => {
-                        recipients += u64::from(waiting.recipients);
-                        self.store.replay(row.id, &waiting, now).await?
+                let replayed = match &row.dead.origin {
+                    DeadOrigin::External(origin) => {
+                        let taken = self.replay_request(&row, origin, due, now).await?;
+                        recipients += taken.unwrap_or_default();
+                        taken.is_some()
                     }
-                    None => false,
+                    DeadOrigin::Internal | DeadOrigin::Unparsed => match waiting_row(&row, due) {
+                        Some(waiting) => {
+                            recipients += u64::from(waiting.recipients);
+                            self.store.replay(row.id, &waiting, now).await?
+                        }
+                        None => false,
+                    },
                 };
                 done.replayed += u64::from(replayed);
                 done.skipped += u64::from(!replayed);
             }
         }
+    }
+}
+
+impl Intake {
+    /// Judges a dead publish request again, its expiry included, for the tenant of its routing key. Returns how many entries
+    /// were taken, or `None` when the row stays. A crash before the row is deleted makes a second replay find the first.
+    async fn replay_request(
+        &self,
+        row: &DeadRow,
+        origin: &RequestOrigin,
+        due: Millis,
+        now: Millis,
+    ) -> Result<Option<u64>, Error> {
+        // Nobody vouches for it: the key that it lacked was never kept, and whoever has one publishes again.
+        if row.dead.reason == Reason::Unauthorized.as_str() {
+            return Ok(None);
+        }
+        let Some((tenant, lane)) = address(&origin.routing_key) else {
+            return Ok(None);
+        };
+        let caller = Caller {
+            tenant,
+            lane,
+            body: &row.dead.body,
+            may_have_been_seen: false,
+            came_at: row.at,
+            due: Some(due),
+        };
+        let entries = match self.admit_request(&caller, now).await {
+            Ok(Verdict::Accepted(receipt) | Verdict::Waiting(receipt)) => receipt.entries,
+            Ok(Verdict::Repeated(_)) => 0,
+            Ok(Verdict::Dead(_)) | Err(Stop::Rejected(_)) => return Ok(None),
+            Ok(Verdict::Again(error)) | Err(Stop::Failed(error)) => return Err(error),
+        };
+        let this = DeadFilter {
+            ids: Some(vec![row.id]),
+            ..DeadFilter::default()
+        };
+        self.store.purge(&this).await?;
+        Ok(Some(entries))
     }
 }
 
@@ -133,7 +181,13 @@ mod tests {
     #[test]
     fn what_this_engine_did_not_parse_for_this_tenant_is_not_published() {
         assert_eq!(waiting_row(&row(DeadOrigin::Unparsed, "acme"), 0), None);
-        assert_eq!(waiting_row(&row(DeadOrigin::External(RequestOrigin::default()), "acme"), 0), None);
+        assert_eq!(
+            waiting_row(
+                &row(DeadOrigin::External(RequestOrigin::default()), "acme"),
+                0
+            ),
+            None
+        );
         assert_eq!(waiting_row(&row(DeadOrigin::Internal, "other"), 0), None);
         let mut garbage = row(DeadOrigin::Internal, "acme");
         garbage.dead.body = b"{}".to_vec();

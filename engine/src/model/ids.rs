@@ -9,7 +9,11 @@ use uuid::Uuid;
 use super::audience::{DeviceId, Entry};
 use super::{Attempts, Millis};
 
-/// A notification's id: UUIDv7 whose last 32 bits are a MAC over the tenant and the other bits.
+/// The namespace of the ids of published messages.
+const PUBLISHED: Uuid = Uuid::from_u128(0x0c1a_7104_9b1e_5c0f_8a3d_7e52_6d61_7267);
+
+/// A notification's id: UUIDv7 whose last 32 bits are a MAC over the tenant and the other bits, or for what was published
+/// straight to the queue a UUIDv5 of the tenant and the publisher's message id.
 ///
 /// An id that verifies and has no row yet is a known, queued notification; any other unknown id does not exist.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +71,13 @@ impl NotificationId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// The id of what a backend published under its own `message_id`: the same message is the same notification.
+    #[must_use]
+    pub fn of_message(tenant: &TenantId, message_id: &str) -> Self {
+        let of_tenant = Uuid::new_v5(&PUBLISHED, tenant.as_str().as_bytes());
+        Self(Uuid::new_v5(&of_tenant, message_id.as_bytes()))
+    }
+
     /// Whether this id was minted for `tenant` with `key`.
     #[must_use]
     pub fn verifies(self, key: &MacKey, tenant: &TenantId) -> bool {
@@ -75,7 +86,7 @@ impl NotificationId {
         self.0.get_version_num() == 7 && mac == bytes[12..]
     }
 
-    /// When the id was minted, to the millisecond.
+    /// When the id was minted, to the millisecond. Says nothing for the id of a published message.
     #[must_use]
     pub fn minted_at(self) -> Millis {
         let bytes = self.0.as_bytes();

@@ -2,8 +2,8 @@
 
 use clarion_engine::model::{FinalState, JobId, Lane, NotificationId};
 use clarion_engine::store::{
-    Begun, ClaimAnswer, ClaimRequest, DeadFilter, DeadOrigin, Error, Failure, NewDead, RequestOrigin,
-    Settlement, StalePages, Store, StoredAnswer, SweepHorizon, WaitingRow,
+    Begun, ClaimAnswer, ClaimRequest, DeadFilter, DeadOrigin, Error, Failure, NewDead,
+    RequestOrigin, Settlement, StalePages, Store, StoredAnswer, SweepHorizon, WaitingRow,
 };
 use uuid::Uuid;
 

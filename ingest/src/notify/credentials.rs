@@ -4,6 +4,7 @@
 use clarion_auth::TenantId;
 use clarion_auth::ids::CredentialId;
 use clarion_auth::seal::SealedFor;
+use clarion_engine::intake::request::default_environment;
 use clarion_engine::intake::{StoredCredential, check_credential, credential_id};
 use clarion_engine::model::Environment;
 use clarion_engine::store::{self, CredentialKind, CredentialRecord};
@@ -11,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::audience::default_environment;
 use crate::answer::{Answer, rfc3339};
 use crate::call::{Call, TenantCall, query_error};
 use crate::error::{ApiError, FieldError, Kind};

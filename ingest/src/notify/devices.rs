@@ -1,17 +1,17 @@
 //! `…/devices`: registration (one or many), lists, unregistration.
 //! It must not know how a user's devices are found when something is sent.
 
-use clarion_engine::intake::{check_device_token, check_user_id};
+use clarion_engine::intake::request::{default_environment, environment_of, unreadable};
+use clarion_engine::intake::{DeviceTokenError, check_device_token, check_user_id};
 use clarion_engine::limits::REGISTRATIONS_MAX;
 use clarion_engine::model::{Device, Environment, Platform};
 use clarion_engine::store::Registration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::audience::{bad_device_token, default_environment, environment_of, unreadable};
 use crate::answer::{Answer, rfc3339};
 use crate::call::{TenantCall, query_error};
-use crate::error::{ApiError, FieldError, Step};
+use crate::error::{ApiError, FieldError, Kind, Step};
 use crate::json::{self, Bounded, Object};
 
 /// Devices of one page of a list.
@@ -209,7 +209,7 @@ impl RegisterDeviceRequest {
             return Err(refused("app_version", problem));
         }
         let device_token = check_device_token(self.platform, &self.token)
-            .map_err(|error| bad_device_token("devices", index, error))?;
+            .map_err(|error| bad_device_token(index, error))?;
         Ok(Registration {
             user_id: self.user_id,
             platform: self.platform,
@@ -218,6 +218,15 @@ impl RegisterDeviceRequest {
             app_version: self.app_version,
         })
     }
+}
+
+/// A text that is not a device token of its platform: 400, as documented.
+fn bad_device_token(index: Option<usize>, error: DeviceTokenError) -> ApiError {
+    let detail = match index {
+        Some(index) => format!("invalid token format: devices.{index}: {error}"),
+        None => format!("invalid token format: {error}"),
+    };
+    ApiError::new(Kind::BadValue, detail)
 }
 
 impl From<Device> for DeviceBody {

@@ -2,8 +2,6 @@
 //! It must not know how routes are authenticated, nor what happens behind the engine's door.
 
 pub(crate) mod api_keys;
-pub(crate) mod audience;
-pub(crate) mod content;
 pub(crate) mod credentials;
 pub(crate) mod devices;
 pub(crate) mod notifications;

@@ -3,6 +3,9 @@
 
 use axum::body::Body;
 use bytes::Bytes;
+use clarion_engine::intake::request::{
+    Alert, Message, Named, RawDeviceToken, Said, SendOptions, default_environment,
+};
 use clarion_engine::intake::{self, Expiry, Submission};
 use clarion_engine::limits::{BULK_ENTRIES_MAX, JOB_ENTRIES_MAX};
 use clarion_engine::model::{Audience, Environment, Lane, NotificationId};
@@ -12,8 +15,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::audience::{Named, RawDeviceToken, default_environment};
-use super::content::{Alert, Message, Said, SendOptions};
 use crate::answer::Answer;
 use crate::call::TenantCall;
 use crate::error::{ApiError, Kind};
@@ -120,6 +121,7 @@ impl Request {
             audience: self.audience,
             expiry: self.message.expiry.unwrap_or(usual),
             id: Some(id),
+            created_at: None,
             recheck,
             now: call.now,
         }

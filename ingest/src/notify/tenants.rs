@@ -4,11 +4,11 @@
 use clarion_auth::ids::IdError;
 use clarion_auth::principal::Principal;
 use clarion_auth::{OrgId, TenantId};
+use clarion_engine::intake::request::default_environment;
 use clarion_engine::store::{CredentialKind, CredentialRecord, Tenant, TenantLimits, TenantPatch};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::audience::default_environment;
 use super::credentials::{self, AppleUpload, Upload};
 use crate::answer::{Answer, rfc3339};
 use crate::call::{Call, TenantCall, query_error};

@@ -9,6 +9,7 @@ mod devices;
 mod house;
 mod idempotency;
 mod operate;
+mod publish;
 mod send;
 mod serving;
 mod source_document;

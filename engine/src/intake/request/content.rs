@@ -4,22 +4,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clarion_engine::intake::Expiry;
-use clarion_engine::limits::TTL_MAX;
-use clarion_engine::model::{
-    ApnsOverride, Content, DeliveryMode, InterruptionLevel, Lane, LiveActivity, LiveActivityEvent,
-    Options, Priority, PushType,
-};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::error::{ApiError, FieldError};
-use crate::json::{Member, Object};
+use super::json::{Member, Object};
+use super::problem::Problem;
+use crate::intake::Expiry;
+use crate::limits::TTL_MAX;
+use crate::model::{
+    ApnsOverride, Content, DeliveryMode, InterruptionLevel, Lane, LiveActivity, LiveActivityEvent,
+    Options, Priority, PushType,
+};
 
 /// What people see.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct Alert {
+pub struct Alert {
     title: Option<String>,
     /// Apple only.
     subtitle: Option<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Alert {
 
 /// How a push is said, beyond the documented fields. All optional.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(crate) struct SendOptions {
+pub struct SendOptions {
     /// `high`, `normal` or `low`. By default high for alerts and normal for background pushes.
     #[schema(value_type = Option<String>, example = "high")]
     priority: Option<Priority>,
@@ -74,7 +74,7 @@ pub(crate) struct SendOptions {
 
 /// A Live Activity update.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct LiveActivityBody {
+pub struct LiveActivityBody {
     /// `start`, `update` or `end`.
     #[schema(value_type = String, example = "update")]
     event: LiveActivityEvent,
@@ -93,7 +93,7 @@ pub(crate) struct LiveActivityBody {
 
 /// Raw APNs, merged last.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct ApnsBody {
+pub struct ApnsBody {
     /// `apns-collapse-id`, `apns-expiration`, `apns-priority`, `apns-push-type` and `apns-topic`.
     #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<Member<BTreeMap<String, String>>>,
@@ -104,7 +104,7 @@ pub(crate) struct ApnsBody {
 
 /// Raw FCM, merged last.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct FcmBody {
+pub struct FcmBody {
     /// Google's `message`, without its target.
     #[schema(value_type = Option<Object>)]
     message: Option<Member<Map<String, Value>>>,
@@ -112,29 +112,38 @@ pub(crate) struct FcmBody {
 
 /// The members that all sending requests share.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
-    pub(crate) alert: Option<Object<Alert>>,
-    pub(crate) badge: Option<u32>,
-    pub(crate) sound: Option<String>,
-    pub(crate) content_available: Option<bool>,
-    pub(crate) data: Option<Member<Map<String, Value>>>,
-    pub(crate) options: Option<Object<SendOptions>>,
+pub struct Said {
+    /// What people see.
+    pub alert: Option<Object<Alert>>,
+    /// Number on the app's icon.
+    pub badge: Option<u32>,
+    /// `default`, or the name of a sound in the app.
+    pub sound: Option<String>,
+    /// Wakes the app without showing anything.
+    pub content_available: Option<bool>,
+    /// The app's own data.
+    pub data: Option<Member<Map<String, Value>>>,
+    /// How it is said.
+    pub options: Option<Object<SendOptions>>,
 }
 
 /// The same in the engine's words.
-#[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) content: Content,
-    pub(crate) options: Options,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// What is said.
+    pub content: Content,
+    /// How it is said.
+    pub options: Options,
     /// What the request says, if it does.
-    pub(crate) lane: Option<Lane>,
-    pub(crate) expiry: Option<Expiry>,
+    pub lane: Option<Lane>,
+    /// Until when it is worth sending, if the request says so.
+    pub expiry: Option<Expiry>,
 }
 
 impl TryFrom<Said> for Message {
-    type Error = ApiError;
+    type Error = Problem;
 
-    fn try_from(said: Said) -> Result<Self, ApiError> {
+    fn try_from(said: Said) -> Result<Self, Problem> {
         let alert = said.alert.unwrap_or_default().0;
         let content = Content {
             title: alert.title,
@@ -200,10 +209,9 @@ impl From<LiveActivityBody> for LiveActivity {
     }
 }
 
-fn expiry(options: &SendOptions) -> Result<Option<Expiry>, ApiError> {
+fn expiry(options: &SendOptions) -> Result<Option<Expiry>, Problem> {
     let refused = |field: &'static str, problem: String| {
-        let loc = ["body".into(), "options".into(), field.into()];
-        Err(ApiError::field(FieldError::value(loc, problem)))
+        Err(Problem::value(["options".into(), field.into()], problem))
     };
     match (options.ttl, &options.expires_at) {
         (None, None) => Ok(None),

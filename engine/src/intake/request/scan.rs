@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::error::{FieldError, Step};
+use super::problem::{Problem, ProblemKind, Step};
 
 /// Members up to which names are compared one by one.
 const FEW_MEMBERS: usize = 16;
@@ -22,18 +22,17 @@ pub(super) enum ScanError {
 }
 
 impl ScanError {
-    pub(super) fn into_field(self, body: &[u8]) -> FieldError {
+    pub(super) fn into_problem(self, body: &[u8]) -> Problem {
         match self {
-            Self::Malformed(error) => FieldError {
-                loc: vec!["body".into(), offset(body, &error).into()],
-                msg: "JSON decode error".into(),
-                kind: "json_invalid",
-            },
-            Self::Duplicate(loc) => FieldError {
-                loc,
-                msg: "this member is there twice: leave one out".into(),
-                kind: "duplicate_key",
-            },
+            Self::Malformed(error) => {
+                let kind = ProblemKind::Malformed(offset(body, &error));
+                Problem::new(kind, [], "JSON decode error")
+            }
+            Self::Duplicate(path) => Problem::new(
+                ProblemKind::Duplicate,
+                path,
+                "this member is there twice: leave one out",
+            ),
         }
     }
 }
@@ -46,7 +45,7 @@ pub(super) fn scan(body: &[u8]) -> Result<(), ScanError> {
         .deserialize(&mut reader)
         .and_then(|()| reader.end());
     match (answer, state.duplicate) {
-        (_, Some(loc)) => Err(ScanError::Duplicate(loc)),
+        (_, Some(path)) => Err(ScanError::Duplicate(path)),
         (Err(error), None) => Err(ScanError::Malformed(error)),
         (Ok(()), None) => Ok(()),
     }
@@ -74,15 +73,12 @@ enum Place<'de> {
 }
 
 impl State<'_> {
-    fn loc(&self, last: &str) -> Vec<Step> {
+    fn path(&self, last: &str) -> Vec<Step> {
         let way = self.way.iter().map(|place| match place {
             Place::Member(name) => Step::from(name.clone().into_owned()),
             Place::Index(index) => Step::Index(*index),
         });
-        let mut loc = vec![Step::from("body")];
-        loc.extend(way);
-        loc.push(Step::from(last.to_owned()));
-        loc
+        way.chain([Step::from(last.to_owned())]).collect()
     }
 }
 
@@ -138,7 +134,7 @@ impl<'de> Visitor<'de> for Look<'_, 'de> {
         let mut names = Names::default();
         while let Some(name) = object.next_key_seed(Name)? {
             if names.contains(&name) {
-                self.0.duplicate = Some(self.0.loc(&name));
+                self.0.duplicate = Some(self.0.path(&name));
                 return Err(A::Error::custom("duplicate member"));
             }
             names.add(name.clone());
