@@ -4,15 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clarion_engine::model::FinalState;
+use clarion_auth::TenantId;
+use clarion_engine::model::{FinalState, Notification};
 use clarion_engine::store::postgres::{OpenOptions, PostgresStore};
-use clarion_engine::store::{CommitAnswer, Control, Error, Store};
+use clarion_engine::store::{
+    CommitAnswer, Control, Error, Notifications, Records, Settlement, Store,
+};
 use clarion_services::postgres::{Postgres, shared};
+use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::place::{
-    ME, NOW, PROCESS, all_accepted, create, first_job, notification, registration, tenant,
+    ME, NOW, PROCESS, all_accepted, create, first_job, notification, pages, registration, tenant,
 };
 
 /// A call that fails comes back within its patience and the wait for a session, with room for a busy machine.
@@ -107,7 +111,7 @@ async fn what_a_killed_server_answered_for_is_there_and_the_rest_can_be_said_aga
         .map(|page| all_accepted(&first_job(&bulk, page, 2)))
         .collect();
     store
-        .create_notification(&bulk, &crate::place::pages(400, 2))
+        .create_notification(&bulk, &pages(400, 2))
         .await
         .unwrap();
     let committing = Arc::clone(&store);
@@ -227,4 +231,112 @@ async fn a_database_that_only_reads_is_not_ready_and_takes_nothing() {
 fn the_password_in_the_url_is_not_shown() {
     let options = OpenOptions::new("postgres://ada:s3cret@db/clarion".into(), PROCESS);
     assert!(!format!("{options:?}").contains("s3cret"));
+}
+
+/// Two notifications that a commit writes to at once, and the commit.
+async fn pair(store: &dyn Store) -> (TenantId, [Notification; 2], Vec<Settlement>) {
+    let acme = create(store, "acme").await;
+    let bulks = [1, 2].map(|number| notification(&acme, number));
+    for bulk in &bulks {
+        store.create_notification(bulk, &pages(1, 4)).await.unwrap();
+    }
+    let group = bulks
+        .each_ref()
+        .map(|bulk| all_accepted(&first_job(bulk, 0, 4)));
+    (acme, bulks, group.to_vec())
+}
+
+async fn lock(connection: &mut PgConnection, bulk: &Notification) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT 1 FROM notifications WHERE id = $1::text::uuid FOR UPDATE")
+        .bind(bulk.id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_keeps_locked_is_waited_for_in_bounds() {
+    let database = shared().database();
+    let store = PostgresStore::open(options(database.url())).await.unwrap();
+    let (acme, bulks, group) = pair(&store).await;
+    let mut other = PgConnection::connect(database.url()).await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut other).await.unwrap();
+    lock(&mut other, &bulks[1]).await.unwrap();
+    let begun = Instant::now();
+    is_unavailable(&store.commit(ME, &group, NOW).await);
+    assert!(begun.elapsed() < Duration::from_secs(3) + SLACK);
+    // Nothing of the group was written, and who came first is not hindered.
+    let status = store.notification_status(&acme, bulks[0].id).await;
+    assert_eq!(status.unwrap().unwrap().counts.total(), 0);
+    other.close().await.unwrap();
+    let answers = store.commit(ME, &group, NOW).await.unwrap();
+    assert_eq!(answers, [CommitAnswer::Taken; 2]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_database_ends_for_a_deadlock_is_run_again() {
+    let server = Postgres::start();
+    let url = server.database();
+    let store = PostgresStore::open(options(&url)).await.unwrap();
+    let (acme, bulks, group) = pair(&store).await;
+    let mut other = PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN; SET LOCAL deadlock_timeout = '1h'")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let (first, second) = (bulks[0].id.min(bulks[1].id), bulks[0].id.max(bulks[1].id));
+    let of = |id| bulks.iter().find(|bulk| bulk.id == id).unwrap();
+    // The commit locks the first and waits for the second; then it is found out, because the other never looks.
+    lock(&mut other, of(second)).await.unwrap();
+    let locking = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        let mut watch = PgConnection::connect(&url).await.unwrap();
+        while sqlx::query_scalar::<_, i64>(waits)
+            .fetch_one(&mut watch)
+            .await
+            .unwrap()
+            == 0
+        {}
+        lock(&mut other, of(first)).await.unwrap();
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(store.commit(ME, &group, NOW), locking);
+    assert_eq!(answers.unwrap(), [CommitAnswer::Taken; 2]);
+    for bulk in &bulks {
+        let status = store.notification_status(&acme, bulk.id).await;
+        assert_eq!(status.unwrap().unwrap().counts.total(), 4);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_any_more_leaves_nothing_half_done() {
+    let database = shared().database();
+    let few = OpenOptions {
+        connections: 2,
+        ..options(database.url())
+    };
+    let store = PostgresStore::open(few).await.unwrap();
+    let acme = create(&store, "acme").await;
+    let bulk = notification(&acme, 1);
+    store
+        .create_notification(&bulk, &pages(60, 2))
+        .await
+        .unwrap();
+    for page in 0..60 {
+        let settled = [all_accepted(&first_job(&bulk, page, 2))];
+        let patience = Duration::from_micros(u64::from(page) * 100);
+        let dropped = tokio::time::timeout(patience, store.commit(ME, &settled, NOW)).await;
+        assert!(matches!(dropped, Err(_) | Ok(Ok(_))), "{dropped:?}");
+    }
+    for page in 0..60 {
+        let settled = [all_accepted(&first_job(&bulk, page, 2))];
+        let answers = store.commit(ME, &settled, NOW).await.unwrap();
+        assert_eq!(answers, [CommitAnswer::Taken]);
+    }
+    let status = store
+        .notification_status(&acme, bulk.id)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.counts.total(), 120);
 }
