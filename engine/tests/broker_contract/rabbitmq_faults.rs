@@ -108,6 +108,46 @@ async fn what_was_confirmed_survives_kill_9_of_the_server() {
     publish_until_taken(&broker, &queue("acme"), "after").await;
 }
 
+/// Killed right after a quorum queue was made, RabbitMQ forgets who its members are: the queue has no leader any more, and
+/// a channel that asks it for anything waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_lost_its_leader_stops_no_other() {
+    let (rabbit, _turn) = server().await;
+    let broker = connect(&options(&rabbit.url("/"))).await;
+    let mut subscription = broker.subscribe(1).await.unwrap();
+    publish(&broker, &queue("old"), &["before"]).await;
+    drain(&broker, &mut subscription, 1).await;
+    tokio::task::spawn_blocking(|| rabbit.restart())
+        .await
+        .unwrap();
+    leases_lost(&mut subscription).await;
+    publish_until_taken(&broker, &queue("old"), "confirmed").await;
+    publish_until_taken(&broker, &queue("new"), "perhaps lost").await;
+    tokio::task::spawn_blocking(|| {
+        rabbit.kill9();
+        rabbit.start_again();
+    })
+    .await
+    .unwrap();
+    let has_come = async |subscription: &mut Subscription, expected: &str| {
+        let coming = tokio::time::timeout(2 * PATIENCE, async {
+            loop {
+                if let Some(Delivery::Leased(lease)) = subscription.deliveries.recv().await {
+                    let is_it = body(&lease) == expected;
+                    broker.ack(vec![lease]).await.unwrap();
+                    if is_it {
+                        return;
+                    }
+                }
+            }
+        });
+        coming.await.expect("it should have come");
+    };
+    has_come(&mut subscription, "confirmed").await;
+    publish_until_taken(&broker, &queue("old"), "after").await;
+    has_come(&mut subscription, "after").await;
+}
+
 #[tokio::test]
 async fn short_of_memory_it_refuses_at_once_and_acks_go_on() {
     let (rabbit, _turn) = server().await;

@@ -38,6 +38,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 const SILENT_AFTER: Duration = Duration::from_secs(20);
 /// A queue that cannot be declared is tried again after this.
 const DECLARE_AGAIN: Duration = Duration::from_secs(10);
+/// Queues that do not answer are tried this often.
+const TRY_MUTES_EVERY: Duration = Duration::from_secs(5);
 /// A connection that stood this long was a good one: the next attempt comes soon.
 const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// Announcements of new queues taken at a time.
@@ -194,6 +196,7 @@ impl Supervisor {
                 async { self.probe(probe).await.map(drop) },
                 async { self.watch_events(&link).await.map(drop) },
                 async { self.hear_announcements(announced).await.map(drop) },
+                async { self.try_mutes(&link).await.map(drop) },
             )
         };
         match all.await {
@@ -280,6 +283,31 @@ impl Supervisor {
                 Err(_) => return Err(LinkError::Silent(SILENT_AFTER)),
             }
             self.desk.heard(asked_at);
+        }
+    }
+
+    /// Tries queues that did not answer, each on a channel of its own.
+    async fn try_mutes(&self, link: &Link) -> Ended {
+        let mut every = interval(TRY_MUTES_EVERY);
+        loop {
+            every.tick().await;
+            for name in self.desk.mutes() {
+                let channel = link.channel().await?;
+                answer(channel.basic_qos(1, BasicQosOptions::default())).await?;
+                let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+                let tried = channel.basic_consume((&*name).into(), "try".into(), options, none);
+                match answer(tried).await {
+                    Ok(_) => {
+                        tracing::info!(queue = &*name, "a queue answers again");
+                        self.desk.speaks(&name);
+                    }
+                    // No such queue: it is declared before it is consumed.
+                    Err(LinkError::Broker(_)) if link.is_connected() => self.desk.speaks(&name),
+                    Err(LinkError::Silent(_)) => {}
+                    Err(error) => return Err(error),
+                }
+                // What it brought goes back with its channel.
+            }
         }
     }
 
@@ -395,7 +423,20 @@ impl Feed<'_> {
         let started = self
             .channel
             .basic_consume(name, tag(id).into(), options, none);
-        let consumer = answer(started).await?;
+        let consumer = match answer(started).await {
+            Ok(consumer) => consumer,
+            Err(error) => {
+                if let LinkError::Silent(_) = &error {
+                    // The channel waits for the queue, and everything on the channel waits with it.
+                    tracing::error!(
+                        queue = &*queue.name,
+                        "a queue does not answer: has it a leader?"
+                    );
+                    self.desk.is_mute(&queue.name);
+                }
+                return Err(error);
+            }
+        };
         consumer.set_delegate(Sink {
             desk: Arc::clone(self.desk),
             session: self.session,

@@ -35,6 +35,8 @@ pub(super) struct Queue {
     pub(super) plan: Plan,
     pub(super) inbox: Inbox,
     pub(super) leased: u32,
+    /// It does not answer; it is left alone until it does on a channel that nothing depends on.
+    pub(super) is_mute: bool,
     /// It waits for its turn to hand out.
     pub(super) is_listed: bool,
     /// It waits for the task of its channel.
@@ -119,7 +121,7 @@ impl State {
             Some(Resting::Bulk) => queue.ready.lane == Lane::Bulk,
             Some(Resting::All) => true,
         };
-        if self.out.is_none() || self.session == 0 || rests {
+        if self.out.is_none() || self.session == 0 || rests || queue.is_mute {
             return 0;
         }
         queue.credit(self.rest)
@@ -167,6 +169,7 @@ impl State {
             plan: Plan::default(),
             inbox: Inbox::default(),
             leased: 0,
+            is_mute: false,
             is_listed: false,
             is_dirty: false,
         };

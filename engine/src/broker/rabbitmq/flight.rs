@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use std::vec::IntoIter;
 
 use futures_util::future::BoxFuture;
@@ -21,6 +22,8 @@ use crate::model::Millis;
 
 /// Messages published and not yet confirmed.
 const IN_FLIGHT_MAX: usize = 1_000;
+/// A queue of which nothing is confirmed for this long gets nothing more.
+const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// The delivery mode that has a message written to disk.
 const PERSISTENT: u8 = 2;
 
@@ -41,6 +44,9 @@ pub(super) enum Refusal {
     /// A nack: no queue takes it, or its queue rejects or failed.
     #[error("the broker refused the message: its queue is missing, full or failed")]
     Nacked,
+    /// What was published to the queue before is not confirmed.
+    #[error("the broker confirms nothing that is published to this queue: has it a leader?")]
+    Stalled,
     /// The connection was lost, or the broker stopped reading from it.
     #[error("the connection to the broker was lost before the confirm")]
     Lost,
@@ -56,6 +62,12 @@ struct Settled {
     number: u64,
     queue: Arc<str>,
     confirmation: lapin::Result<Confirmation>,
+}
+
+/// What of a queue is in flight.
+struct InFlight {
+    messages: usize,
+    last_landing: Instant,
 }
 
 struct Batch {
@@ -80,6 +92,8 @@ pub(super) struct Flight {
     names: Arc<Names>,
     confirms: FuturesUnordered<BoxFuture<'static, Settled>>,
     batches: HashMap<u64, Batch>,
+    /// Queues with messages in flight.
+    queues: HashMap<Arc<str>, InFlight>,
     /// The call whose messages are being published.
     current: Option<(u64, IntoIter<Publish>)>,
     batches_taken: u64,
@@ -95,6 +109,7 @@ impl Flight {
             names,
             confirms: FuturesUnordered::new(),
             batches: HashMap::new(),
+            queues: HashMap::new(),
             current: None,
             batches_taken: 0,
             messages_begun: 0,
@@ -148,9 +163,16 @@ impl Flight {
     }
 
     fn begin(&mut self, batch: u64, message: Publish, now: Millis) {
+        let ready = self.names.ready_queue(&message.queue);
+        let queue = self.queues.entry(Arc::clone(&ready.name));
+        let queue = queue.or_insert_with(InFlight::new);
+        if queue.is_stalled() {
+            self.refuse(batch, Refusal::Stalled);
+            return self.count_down(batch);
+        }
+        queue.messages += 1;
         self.messages_begun += 1;
         let number = self.messages_begun;
-        let ready = self.names.ready_queue(&message.queue);
         let tenant = AMQPValue::LongString(message.queue.tenant.as_str().into());
         let mut headers = FieldTable::default();
         headers.insert(TENANT_HEADER.into(), tenant);
@@ -197,6 +219,7 @@ impl Flight {
         let returned: HashSet<u64> = settled.iter().filter_map(returned_number).collect();
         let mut landed = Landed::default();
         for message in settled {
+            self.landed(&message.queue);
             let refusal = match message.confirmation {
                 _ if returned.contains(&message.number) => Some(Refusal::Returned),
                 Ok(Confirmation::Ack(_)) => None,
@@ -215,6 +238,16 @@ impl Flight {
             self.count_down(message.batch);
         }
         landed
+    }
+
+    fn landed(&mut self, queue: &Arc<str>) {
+        if let Some(left) = self.queues.get_mut(queue) {
+            left.messages -= 1;
+            left.last_landing = Instant::now();
+            if left.messages == 0 {
+                self.queues.remove(queue);
+            }
+        }
     }
 
     /// Answers every call that waits: nobody knows what becomes of its messages.
@@ -253,6 +286,25 @@ impl Flight {
         {
             drop(answer.send(Ok(())));
         }
+    }
+}
+
+impl InFlight {
+    fn new() -> Self {
+        Self {
+            messages: 0,
+            last_landing: Instant::now(),
+        }
+    }
+
+    /// The more of the places it holds, the sooner.
+    fn is_stalled(&self) -> bool {
+        let patience = match self.messages {
+            0 => return false,
+            few if few < IN_FLIGHT_MAX / 4 => STALLED_AFTER,
+            _ => STALLED_AFTER / 4,
+        };
+        self.last_landing.elapsed() > patience
     }
 }
 

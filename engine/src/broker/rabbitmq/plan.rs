@@ -73,11 +73,7 @@ impl Plan {
         if !self.is_declared || self.is_suspect {
             return Step::Declare;
         }
-        let open: u32 = self
-            .consumers
-            .iter()
-            .map(|consumer| consumer.prefetch)
-            .sum();
+        let open = self.open();
         if let Some(youngest) = youngest
             && open > wanted
         {
@@ -167,6 +163,12 @@ impl Plan {
     /// Whether nothing is consumed.
     pub(super) fn is_idle(&self) -> bool {
         self.consumers.is_empty()
+    }
+
+    /// What the consumers may bring together.
+    fn open(&self) -> u32 {
+        let prefetches = self.consumers.iter().map(|consumer| consumer.prefetch);
+        prefetches.sum()
     }
 
     fn find(&mut self, id: u64) -> Option<&mut Consumer> {
@@ -292,16 +294,16 @@ mod tests {
                         Step::Consume(prefetch) => {
                             id += 1;
                             plan.started(id, prefetch);
+                            prop_assert!(plan.open() + plan.orphans <= credit);
                         }
                         Step::Cancel(id) => plan.ended(id),
                         Step::Rest => break,
                         other => prop_assert!(false, "{other:?}"),
                     }
                 }
-                let open: u32 = plan.consumers.iter().map(|consumer| consumer.prefetch).sum();
-                prop_assert!(open <= credit);
-                prop_assert!(open == 0 || open + plan.orphans <= credit);
-                prop_assert!(credit == 0 || open + plan.orphans >= credit.min(1));
+                prop_assert!(plan.open() <= credit);
+                prop_assert!(plan.orphans > 0 || plan.open() == credit);
+                prop_assert!(credit == 0 || plan.open() + plan.orphans > 0);
                 let ids: Vec<(u64, u32)> = plan
                     .consumers
                     .iter()

@@ -136,6 +136,31 @@ impl Desk {
         Err(state.later[channel].first().map(|(at, _)| *at))
     }
 
+    /// A queue does not answer, and has stopped its channel: it is not consumed until [`Desk::speaks`].
+    pub(super) fn is_mute(&self, name: &Arc<str>) {
+        if let Some(queue) = self.lock().queues.get_mut(name) {
+            queue.is_mute = true;
+        }
+    }
+
+    /// Queues that do not answer.
+    pub(super) fn mutes(&self) -> Vec<Arc<str>> {
+        let state = self.lock();
+        let mutes = state.queues.iter().filter(|(_, queue)| queue.is_mute);
+        mutes.map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// A queue answers again.
+    pub(super) fn speaks(&self, name: &Arc<str>) {
+        let mut state = self.lock();
+        if let Some(queue) = state.queues.get_mut(name) {
+            queue.is_mute = false;
+        }
+        let touched = state.touch(name);
+        drop(state);
+        self.wake(touched, false);
+    }
+
     /// A step was taken: `change` tells the plan; the queue is looked at again, at once or at this time.
     pub(super) fn stepped(
         &self,
