@@ -22,7 +22,8 @@ use crate::limits::{
 };
 use crate::model::Processed;
 
-/// Ticks in a row with every stream in use after which another connection is worth its cost.
+/// Ticks in a row with most streams in use after which another connection is worth its cost. Most, not all: a part is kept
+/// for the transactional lane, and a stream is not taken again in the instant it ends.
 const SATURATED_TICKS: u32 = 3;
 
 /// How a pool connects.
@@ -194,7 +195,7 @@ impl Pool {
             .retain(|connection| !connection.is_closed());
         self.retire_idle(clock.now);
         let busy = self.in_flight();
-        let full = busy > 0 && busy * 10 >= self.window() * 9;
+        let full = busy > 0 && busy * 4 >= self.window() * 3;
         self.saturated = if full {
             self.saturated.saturating_add(1)
         } else {
@@ -252,7 +253,7 @@ impl Pool {
         self.resends.push_front(ticket);
     }
 
-    /// Hands a request to the least loaded connection. To be called while [`Self::free`] says so.
+    /// Hands a request to a connection that has yet to prove itself, else to the least loaded one. To be called while [`Self::free`] says so.
     pub fn send(
         &mut self,
         ticket: Ticket,
@@ -260,7 +261,10 @@ impl Pool {
         now: Instant,
         done: &mut Vec<Completion>,
     ) {
-        let best = self.connections.iter_mut().max_by_key(|one| one.free());
+        // A new connection offers one stream until its first success. It goes first, or beside full ones it never gets a request
+        // and never offers more.
+        let rank = |one: &&mut Connection| (one.is_unproven() && one.free() > 0, one.free());
+        let best = self.connections.iter_mut().max_by_key(rank);
         let flight = Flight {
             ticket: ticket.number,
             resends: ticket.resends,

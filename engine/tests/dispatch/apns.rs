@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use clarion_engine::model::{Outcome, Processed, ThrottleScope};
 use clarion_engine::provider::CredentialAlert;
 use clarion_simulator::{ApnsTestKey, Options};
+use tokio::time::Instant;
 
-use crate::rig::{KEY, Rig, TEAM, TOPIC, apns_route};
+use crate::rig::{KEY, PATIENCE, Rig, TEAM, TOPIC, apns_route};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_push_arrives_once_with_an_id_of_its_own() {
@@ -55,6 +56,31 @@ async fn one_stream_until_the_first_success_then_the_peers_limit() {
         (stats.streams_refused, stats.stream_limit_violations),
         (0, 0)
     );
+}
+
+/// Bulk leaves some streams free on purpose: that must keep neither the pool from growing nor a new connection from its first
+/// request, without which it offers a single stream for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pool_grows_while_most_streams_are_busy_and_new_connections_join_in() {
+    let options = Options {
+        apns_max_streams: 40,
+        latency_ms: 50,
+        ..Options::default()
+    };
+    let mut rig = Rig::start(options).await;
+    let route = rig.apns_route("shop");
+    let deadline = Instant::now() + PATIENCE;
+    while !rig.windows.contains(&120) {
+        assert!(Instant::now() < deadline, "windows {:?}", rig.windows);
+        let most = rig
+            .windows
+            .last()
+            .map_or(32, |streams| streams - streams / 8);
+        rig.send(&route, u32::try_from(most).unwrap());
+        let outcomes = rig.outcomes().await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Accepted));
+    }
+    assert_eq!(rig.simulator.stats().stream_limit_violations, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
