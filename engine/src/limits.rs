@@ -58,6 +58,9 @@ pub const PREFETCHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// An engine hands over a slice only if it has read the control version within this time.
 pub const CONTROL_LEASE: Duration = Duration::from_secs(1);
 
+/// How often a process asks for its shares again.
+pub const RATE_LEASE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// APNs payload, bytes (Apple: "Sending notification requests to APNs").
 pub const APNS_PAYLOAD_MAX: usize = 4_096;
 /// APNs VoIP payload, bytes.

@@ -60,6 +60,7 @@ impl Rig {
             connection_since: 0,
             policy: Policy::default(),
             rate: Rate::new(RATE, None),
+            shares_rates: false,
             seed: 1,
         });
         let body = Envelope::encode(&[job])?;

@@ -3,6 +3,7 @@
 //!
 //! - [`scheduler`]: whose turn it is, lanes × tenants
 //! - [`limiter`]: how many a tenant may send now
+//! - [`shares`]: what of a tenant's rate is this process's
 //! - [`breaker`]: whether a credential's provider is worth a try
 //! - [`settle`]: what follows a send, the one decision point
 //! - [`retry`]: when something is tried again, and when it ends
@@ -23,6 +24,7 @@ pub mod retry;
 pub mod routes;
 pub mod scheduler;
 pub mod settle;
+pub mod shares;
 pub mod sweeper;
 pub mod worker;
 

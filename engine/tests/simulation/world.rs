@@ -261,6 +261,7 @@ impl World {
                 ..Policy::default()
             },
             rate: Rate::new(per_second, Some(burst)),
+            shares_rates: false,
             seed: self.rng.next(),
         };
         self.processes

@@ -6,7 +6,7 @@ use super::{Action, Done, Driver, GROUP_MAX, PREPARED_MAX, SliceOut};
 use crate::delivery::dispatch::Slice;
 use crate::delivery::worker::Alert;
 use crate::limits::JOB_RECIPIENTS_MAX;
-use crate::model::Outcome;
+use crate::model::{Millis, Outcome};
 use crate::provider::{self, EncodeError, Prepared};
 
 impl Driver {
@@ -90,6 +90,24 @@ impl Driver {
                 Done::Acked(ids, broker.ack(leases).await)
             }));
         }
+    }
+
+    /// Asks for the shares of rates that are due, one question at a time.
+    pub(super) fn ask_for_shares(&mut self, now: Millis) {
+        if self.sharing {
+            return;
+        }
+        let wishes = self.worker.shares_due(now);
+        if wishes.is_empty() {
+            return;
+        }
+        self.sharing = true;
+        let (process, default) = (self.worker.writer().process, self.worker.default_rate());
+        let store = Arc::clone(&self.parts.store);
+        self.running.push(Box::pin(async move {
+            let granted = store.lease_rates(process, &wishes, default, now).await;
+            Done::Shared(wishes, now, granted)
+        }));
     }
 
     fn dispatch(&mut self, slice: SliceOut) {

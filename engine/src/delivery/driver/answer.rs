@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{Done, Driver, Group, RETRY_REST};
-use crate::broker::LeaseId;
+use crate::broker::{LeaseId, QueueName};
 use crate::delivery::dispatch::DispatchEvent;
 use crate::delivery::routes::Routed;
 use crate::delivery::worker::{Class, JobHandle};
-use crate::model::{JobKind, Millis, Outcome};
-use crate::store::{CommitAnswer, ControlState, Error, Settlement};
+use crate::model::{JobKind, Lane, Millis, Outcome};
+use crate::store::{CommitAnswer, ControlState, Error, RateWish, Settlement};
 
 impl Driver {
     pub(super) fn on_done(&mut self, done: Done) {
@@ -49,6 +49,7 @@ impl Driver {
                 drop(self.leases.remove(&lease));
                 self.worker.on_given_back(lease);
             }
+            Done::Shared(wishes, asked, granted) => self.on_shared(wishes, asked, granted),
             Done::Forgotten => {}
             Done::Control(read_at, state) => self.on_control(read_at, state, now),
         }
@@ -225,6 +226,7 @@ impl Driver {
         match state {
             Ok(state) => {
                 self.control_version = state.version;
+                self.watch_queues(&state);
                 for tenant in &state.changed {
                     self.routes.retain(|(known, _), _| *known != tenant.id);
                     self.classes.retain(|key, _| key.tenant != tenant.id);
@@ -245,6 +247,44 @@ impl Driver {
             Err(error) => {
                 tracing::warn!(%error, "the control state cannot be read; nothing is handed over without it")
             }
+        }
+    }
+
+    fn on_shared(
+        &mut self,
+        wishes: Vec<RateWish>,
+        asked: Millis,
+        granted: Result<Vec<u32>, Error>,
+    ) {
+        self.sharing = false;
+        match granted {
+            Ok(granted) => {
+                let tenants = wishes.into_iter().map(|wish| wish.tenant);
+                let granted: Vec<_> = tenants.zip(granted).collect();
+                self.worker.on_shares(&granted, asked, self.now());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "shares of the tenants' rates cannot be had; they are asked for again");
+            }
+        }
+    }
+
+    /// The queues of tenants that are new here: a broker that many processes share may hold messages for them already.
+    fn watch_queues(&self, state: &ControlState) {
+        let tenants = state
+            .changed
+            .iter()
+            .filter(|tenant| tenant.deleted_at.is_none());
+        let queues: Vec<QueueName> = tenants
+            .flat_map(|tenant| {
+                [Lane::Transactional, Lane::Bulk].map(|lane| QueueName {
+                    tenant: tenant.id.clone(),
+                    lane,
+                })
+            })
+            .collect();
+        if !queues.is_empty() {
+            self.parts.broker.watch_queues(&queues);
         }
     }
 

@@ -28,7 +28,8 @@ use crate::metrics::EngineMetrics;
 use crate::model::{Lane, Millis, NotificationId};
 use crate::provider::{Prepared, Route, RouteKey};
 use crate::store::{
-    ClaimAnswer, ClaimRequest, CommitAnswer, ControlState, ResolvedDevice, Settlement, Store,
+    ClaimAnswer, ClaimRequest, CommitAnswer, ControlState, RateWish, ResolvedDevice, Settlement,
+    Store,
 };
 
 /// How often the control state is read; well within its lease.
@@ -70,6 +71,7 @@ enum Done {
     Unrecordable(JobHandle, Result<Vec<CommitAnswer>, crate::store::Error>),
     Acked(Vec<LeaseId>, Result<Vec<bool>, crate::broker::Error>),
     Buried(LeaseId, Result<i64, crate::store::Error>),
+    Shared(Vec<RateWish>, Millis, Result<Vec<u32>, crate::store::Error>),
     Control(Millis, Result<ControlState, crate::store::Error>),
     Forgotten,
 }
@@ -101,6 +103,7 @@ pub(super) struct Driver {
     claiming: bool,
     committing: bool,
     acking: bool,
+    sharing: bool,
     reading_control: bool,
     /// Who waits for the control read that is under way, and who for the one after it.
     hearing: Vec<oneshot::Sender<()>>,
@@ -137,6 +140,7 @@ impl Driver {
             claiming: false,
             committing: false,
             acking: false,
+            sharing: false,
             reading_control: false,
             hearing: Vec::new(),
             unheard: Vec::new(),
@@ -301,5 +305,6 @@ impl Driver {
             self.perform(action);
         }
         self.start_groups();
+        self.ask_for_shares(now);
     }
 }

@@ -1,6 +1,8 @@
 //! What operators and time say: control state, routes and windows, cancelling, ticks.
 //! It must not hand anything over.
 
+use std::collections::HashMap;
+
 use clarion_auth::TenantId;
 
 use super::job::Phase;
@@ -13,10 +15,10 @@ use crate::delivery::settle;
 use crate::delivery::settle::{Settled, Users};
 use crate::limits::{HOLD_MAX, RECORD_INTERVAL};
 use crate::model::{Entry, Lane, Millis, Platform, Recipient};
-use crate::store::{ControlState, Tenant, WaitingWhy};
+use crate::store::{ControlState, RateWish, Tenant, WaitingWhy};
 
 /// How far the broker's clock may be ahead of or behind this process's when it says when a message was published, ms.
-const CLOCK_MARGIN: Millis = 60_000;
+pub const CLOCK_MARGIN: Millis = 60_000;
 
 /// How recipients end that are not sent.
 pub(super) type Unsent = for<'a, 'b> fn(&'a [Recipient], Users<'b>) -> Settled;
@@ -72,7 +74,10 @@ impl Worker {
             (None, None) => default,
             (rate, burst) => Rate::new(rate.unwrap_or(default.per_second.get()), burst),
         };
-        self.limiter.set_rate(&tenant.id, rate, now);
+        self.shares.configure(&tenant.id, rate);
+        if !self.options.shares_rates {
+            self.limiter.set_rate(&tenant.id, rate, now);
+        }
         match own.ambiguous_retries {
             None => drop(self.policies.remove(&tenant.id)),
             Some(ambiguous_retries) => {
@@ -81,6 +86,33 @@ impl Worker {
                     ..self.options.policy.clone()
                 };
                 self.policies.insert(tenant.id.clone(), policy);
+            }
+        }
+    }
+
+    /// The shares of rates that this process wants now, to be answered with [`Worker::on_shares`]. Asked for once, they are not
+    /// named again for a second.
+    pub fn shares_due(&mut self, now: Millis) -> Vec<RateWish> {
+        let Self { shares, jobs, .. } = self;
+        shares.due(now, || {
+            let mut queued: HashMap<TenantId, usize> = HashMap::new();
+            for state in jobs.values() {
+                let left = match state.phase {
+                    Phase::Sending => state.remaining(),
+                    _ => state.job.entries.len(),
+                };
+                *queued.entry(state.key.tenant.clone()).or_default() += left;
+            }
+            queued
+        })
+    }
+
+    /// So many recipients a second were granted of what was asked for at `asked`.
+    pub fn on_shares(&mut self, granted: &[(TenantId, u32)], asked: Millis, now: Millis) {
+        for (tenant, granted) in granted {
+            if let Some(rate) = self.shares.granted(tenant, *granted, asked) {
+                self.limiter.set_rate(tenant, rate, now);
+                self.scheduler.wake(tenant);
             }
         }
     }

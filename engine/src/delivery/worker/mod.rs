@@ -19,6 +19,7 @@ use std::sync::Arc;
 use clarion_auth::TenantId;
 use uuid::Uuid;
 
+pub use self::control::CLOCK_MARGIN;
 use self::job::JobState;
 pub use self::lease::CREDIT_AT_REST;
 use self::lease::Leases;
@@ -30,6 +31,7 @@ use crate::delivery::brake::Brakes;
 use crate::delivery::limiter::{Limiter, Rate};
 use crate::delivery::retry::Policy;
 use crate::delivery::scheduler::Scheduler;
+use crate::delivery::shares::Shares;
 use crate::model::{JobId, Lane, Millis, Notification, Platform, Recipient};
 use crate::store::{ClaimRequest, NewDead, Settlement, Suspension, UserCursor, Writer};
 
@@ -51,6 +53,8 @@ pub struct Options {
     pub policy: Policy,
     /// The rate of tenants without one of their own.
     pub rate: Rate,
+    /// Other processes send for the same tenants: every rate is shared with them.
+    pub shares_rates: bool,
     /// Seeds the jitter.
     pub seed: u64,
 }
@@ -138,6 +142,7 @@ pub struct Worker {
     in_flight: HashMap<u64, InFlight>,
     scheduler: Scheduler<JobHandle>,
     limiter: Limiter,
+    shares: Shares,
     /// Policies of tenants that differ in their ambiguous retries.
     policies: HashMap<TenantId, Policy>,
     brakes: Brakes,
@@ -184,6 +189,7 @@ impl Worker {
             in_flight: HashMap::new(),
             scheduler: Scheduler::new(),
             limiter,
+            shares: Shares::new(options.rate, options.shares_rates),
             policies: HashMap::new(),
             starved: false,
             brakes: Brakes::default(),
@@ -241,6 +247,12 @@ impl Worker {
     pub fn is_quiet(&self) -> bool {
         let settled = |state: &JobState| state.committing.is_none() && state.pending.is_empty();
         self.in_flight.is_empty() && self.jobs.values().all(settled)
+    }
+
+    /// The rate of tenants without one of their own, recipients a second.
+    #[must_use]
+    pub fn default_rate(&self) -> u32 {
+        self.options.rate.per_second.get()
     }
 
     /// When a limited tenant may send again.

@@ -64,6 +64,7 @@ impl Worker {
             scheduler,
             routes,
             limiter,
+            shares,
             jobs,
             actions,
             starved,
@@ -78,6 +79,10 @@ impl Worker {
             let left = if lane == Lane::Bulk { bulk_left } else { left };
             if left == 0 {
                 *starved = true;
+                return Ready::No;
+            }
+            if !shares.may_send(tenant, now) {
+                // It is asked for, and its grant wakes the tenant.
                 return Ready::No;
             }
             if state.phase == Phase::Unclaimed {
@@ -240,8 +245,9 @@ impl Worker {
             Decision::Turn(Turn::Send(class, room)) => {
                 let most = self.limiter.max_slice(&tenant, lane);
                 let slice = u32::try_from(room.min(left)).unwrap_or(most).min(most);
-                let taken =
-                    slice > 0 && self.limiter.try_take(&tenant, slice, lane, now) == Take::Ok;
+                let taken = slice > 0
+                    && self.shares.may_send(&tenant, now)
+                    && self.limiter.try_take(&tenant, slice, lane, now) == Take::Ok;
                 if !taken {
                     self.routes.probe_unused(&tenant, class, now);
                     return false;
