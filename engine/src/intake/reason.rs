@@ -43,11 +43,13 @@ pub enum Reason {
     TenantMismatch,
     /// The message id was used for another message.
     MessageIdReused,
+    /// The store says that it can never be written.
+    Unrecordable,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MalformedJson,
         Self::UnsupportedVersion,
         Self::Invalid,
@@ -59,6 +61,7 @@ impl Reason {
         Self::TenantSuspended,
         Self::TenantMismatch,
         Self::MessageIdReused,
+        Self::Unrecordable,
     ];
 
     /// The word in dead rows, on screens and in metrics.
@@ -76,6 +79,7 @@ impl Reason {
             Self::TenantSuspended => "tenant_suspended",
             Self::TenantMismatch => "tenant_mismatch",
             Self::MessageIdReused => "message_id_reused",
+            Self::Unrecordable => "unrecordable",
         }
     }
 

@@ -101,17 +101,19 @@ impl From<Rejected> for Stop {
 
 impl From<store::Error> for Stop {
     fn from(error: store::Error) -> Self {
-        Self::Failed(error.into())
+        Error::from(error).into()
     }
 }
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
-        let whole = |reason, error: &Error| Rejected::whole(reason, error.to_string());
+        let whole = |reason, error: &Error| Self::from(Rejected::whole(reason, error.to_string()));
         match error {
-            Error::Refused(refusal) => Self::Rejected(Problem::from(refusal).into()),
-            Error::UnknownTenant => Self::Rejected(whole(Reason::UnknownTenant, &error)),
-            Error::Suspended => Self::Rejected(whole(Reason::TenantSuspended, &error)),
+            Error::Refused(refusal) => Rejected::from(Problem::from(refusal)).into(),
+            Error::UnknownTenant => whole(Reason::UnknownTenant, &error),
+            Error::Suspended => whole(Reason::TenantSuspended, &error),
+            // To try it again would block whatever is behind it, for ever.
+            Error::Store(store::Error::Data(_)) => whole(Reason::Unrecordable, &error),
             Error::BacklogFull { .. } | Error::Queue(_) | Error::Store(_) => Self::Failed(error),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use clarion_engine::model::Envelope;
-use clarion_engine::store::{Dead, DeadOrigin, NewDead, Waiting};
+use clarion_engine::store::{Dead, DeadOrigin, NewDead, RequestOrigin, Waiting};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -125,6 +125,56 @@ async fn dead_letters_are_listed_shown_replayed_and_purged() {
         .await
         .ok();
     assert_eq!(again["replayed"], 0);
+}
+
+#[tokio::test]
+async fn a_dead_publish_request_shows_where_it_is_broken_and_goes_back_through_its_door() {
+    let house = House::open().await;
+    let (tenant, _) = house.tenant().await;
+    let path = format!("/operate/tenants/{tenant}/dead");
+    let bury = async |body: &str, reason: &str, place: &str| {
+        let dead = NewDead {
+            tenant: tenant.parse().unwrap(),
+            origin: DeadOrigin::External(RequestOrigin {
+                routing_key: format!("{tenant}.bulk"),
+                path: place.to_owned(),
+            }),
+            reason: reason.to_owned(),
+            detail: "as it was found".to_owned(),
+            notification: None,
+            job: None,
+            recipients: 0,
+            body: body.into(),
+        };
+        house.store.bury(&dead, START).await.unwrap()
+    };
+    let broken = r#"{"v": 1, "message_id": "a", "user_id": "ada", "badge": -1}"#;
+    let broken = bury(broken, "invalid", "/badge").await;
+    // Its tenant did not exist when it came.
+    let mended = r#"{"v": 1, "message_id": "b", "user_ids": ["ada", "bob"]}"#;
+    bury(mended, "unknown_tenant", "").await;
+    let listed = ask(&house, Method::GET, &path, Value::Null).await.ok();
+    let row = &listed["dead"][0];
+    let found = (&row["origin"], &row["routing_key"], &row["path"]);
+    let routing_key = json!(format!("{tenant}.bulk"));
+    assert_eq!(found, (&json!("external"), &routing_key, &json!("/badge")));
+    let one = format!("{path}/{broken}");
+    let shown = ask(&house, Method::GET, &one, Value::Null).await.ok();
+    assert_eq!(
+        (&shown["request"]["badge"], &shown["notification"]),
+        (&json!(-1), &json!(null))
+    );
+    let replay = format!("{path}/replay");
+    let done = ask(&house, Method::POST, &replay, json!({"all": true}));
+    assert_eq!(
+        done.await.ok(),
+        json!({"replayed": 1, "skipped": 1, "more": false})
+    );
+    let waiting = house.store.due(START, 10, 10, &[]).await.unwrap();
+    assert_eq!((waiting.len(), waiting[0].recipients), (1, 2));
+    let left = ask(&house, Method::GET, &path, Value::Null).await.ok();
+    assert_eq!(left["dead"].as_array().map(Vec::len), Some(1));
+    assert_eq!(left["dead"][0]["id"], broken);
 }
 
 #[tokio::test]

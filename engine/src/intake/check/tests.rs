@@ -190,3 +190,41 @@ fn a_user_id_is_any_text_without_controls() {
         assert!(check_user_id(bad).is_err(), "{bad:?}");
     }
 }
+
+#[test]
+fn every_refusal_can_be_told_at_once() {
+    let notification = Notification {
+        id: NotificationId(uuid::Uuid::nil()),
+        tenant: "acme".parse().unwrap(),
+        lane: Lane::Bulk,
+        created_at: 0,
+        expires_at: 1,
+        content: serde_json::from_value(json!({"data": {"aps": 1}})).unwrap(),
+        options: serde_json::from_value(json!({
+            "collapse_id": "ä", "topic": "a b", "relevance_score": 7.0,
+            "apns": {"headers": {"apns-id": "x", "apns-priority": "7"}, "payload": {"aps": 1}},
+            "fcm": {"token": "x", "topic": "y"},
+        }))
+        .unwrap(),
+    };
+    let told = refusals(&notification, &BOTH);
+    let places: Vec<String> = told.iter().map(Refusal::to_string).collect();
+    let places: Vec<&str> = places
+        .iter()
+        .filter_map(|told| told.split(": ").next())
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "data.aps",
+            "options.collapse_id",
+            "options.topic",
+            "options.relevance_score",
+            "options.apns.headers.apns-id",
+            "options.apns.headers.apns-priority",
+            "options.apns.payload.aps",
+            "options.fcm.message.token",
+            "options.fcm.message.topic",
+        ]
+    );
+}

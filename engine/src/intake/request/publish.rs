@@ -202,3 +202,86 @@ fn named(
     };
     Named::choose(users, device_tokens)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Names that mean something somewhere in a request, and one that does not.
+    const NAMES: [&str; 20] = [
+        "v",
+        "message_id",
+        "created_at",
+        "user_id",
+        "user_ids",
+        "device_tokens",
+        "platform",
+        "token",
+        "environment",
+        "alert",
+        "title",
+        "badge",
+        "data",
+        "options",
+        "ttl",
+        "apns",
+        "headers",
+        "live_activity",
+        "event",
+        "~odd/one",
+    ];
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            proptest::sample::select(&["", "ios", "high", "start", "text"][..])
+                .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            let name = proptest::sample::select(&NAMES[..]).prop_map(str::to_owned);
+            prop_oneof![
+                vec(inner.clone(), 0..6).prop_map(Value::from),
+                btree_map(name, inner, 0..8)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_every_problem_lies_where_its_path_says(
+            body in any_json(),
+            is_ours in any::<bool>(),
+        ) {
+            let mut body = body;
+            if let (true, Some(members)) = (is_ours, body.as_object_mut()) {
+                members.insert("v".to_owned(), json!(1));
+                members.insert("message_id".to_owned(), json!("m"));
+            }
+            let problems = read_request(body.to_string().as_bytes()).err().unwrap_or_default();
+            prop_assert!(problems.len() <= PROBLEMS_MAX);
+            for (at, problem) in problems.iter().enumerate() {
+                let found = body.pointer(&problem.pointer());
+                let is_missing = problem.kind == ProblemKind::Missing;
+                if !problem.path.is_empty() {
+                    prop_assert_eq!(found.is_none_or(Value::is_null), is_missing, "{}", problem);
+                }
+                let again = problems[..at].iter().any(|other| other.path == problem.path);
+                prop_assert!(!again, "{} twice", problem);
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_request_are_refused(body in vec(any::<u8>(), 0..200)) {
+            prop_assert!(read_request(&body).is_err());
+        }
+    }
+}

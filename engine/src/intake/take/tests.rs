@@ -393,3 +393,16 @@ async fn while_the_store_is_away_a_message_is_kept() {
     let dead = house.dead("acme.bulk", b"{").await;
     assert!(matches!(dead.origin, DeadOrigin::External(_)));
 }
+
+#[test]
+fn what_can_never_be_written_blocks_nobody_and_what_can_later_is_kept() {
+    let cause = || Box::new(std::io::Error::other("disk"));
+    let never = Stop::from(store::Error::Data(cause()));
+    let Stop::Rejected(rejected) = never else {
+        panic!("it would come again for ever")
+    };
+    let dead = rejected.into_dead("acme.bulk", b"{}");
+    assert_eq!(dead.reason, Reason::Unrecordable.as_str());
+    let later = Stop::from(store::Error::Unavailable(cause()));
+    assert!(matches!(later, Stop::Failed(_)));
+}

@@ -55,6 +55,7 @@ FROM unnest($1::text[], $2::uuid[]) AS v (tenant, job)
 WHERE w.tenant = v.tenant AND w.job = v.job
 RETURNING w.tenant, w.notification, w.job, w.lane, w.due, w.why, w.recipients, w.body";
 
+// Before the notifications: nobody who has locked one waits for a row that is there.
 const DELETE: &str = "
 DELETE FROM waiting AS w USING (SELECT l.tenant, l.job
     FROM unnest($1::text[], $2::uuid[]) AS u (tenant, job)

@@ -123,3 +123,23 @@ fn with_database(url: &str, database: &str) -> String {
         |query| format!("{host}/{database}?{query}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_database_of_an_url_is_exchanged() {
+        let cases = [
+            ("postgres://a@h:5/postgres", "postgres://a@h:5/x"),
+            ("postgres://a:b@h", "postgres://a:b@h/x"),
+            (
+                "postgres://a@h/p?sslmode=require",
+                "postgres://a@h/x?sslmode=require",
+            ),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(with_database(given, "x"), expected);
+        }
+    }
+}
