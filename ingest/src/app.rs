@@ -87,7 +87,12 @@ pub enum EngineHealth {
     Stalled,
     /// Shutting down.
     Stopping,
+    /// Not in this process.
+    Elsewhere,
 }
+
+/// Reads the time, Unix milliseconds. Must not block.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// Asks the engine how it is doing. Must not block.
 pub type HealthProbe = Arc<dyn Fn() -> EngineHealth + Send + Sync>;
@@ -116,7 +121,7 @@ pub struct Parts {
     /// Bounds and switches.
     pub config: IngestConfig,
     /// The clock, Unix milliseconds.
-    pub now: fn() -> Millis,
+    pub now: Clock,
     /// How the engine is doing.
     pub health: HealthProbe,
     /// The metrics page of the operator's listener.
@@ -139,7 +144,7 @@ pub(crate) struct Inner {
     pub(crate) access_tokens: AccessTokenVerifier,
     pub(crate) sealer: Arc<MasterKey>,
     pub(crate) config: IngestConfig,
-    pub(crate) now: fn() -> Millis,
+    pub(crate) now: Clock,
     pub(crate) health: HealthProbe,
     pub(crate) metrics: MetricsPage,
     pub(crate) release_brake: BrakeRelease,

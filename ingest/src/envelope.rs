@@ -9,11 +9,11 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use clarion_engine::model::Millis;
 use http::{HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::app::Clock;
 use crate::error::{ApiError, Kind};
 use crate::{fresh, metrics};
 
@@ -36,12 +36,12 @@ impl Template {
 }
 
 /// What surrounding needs.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Edge {
     /// How long a request may take in all.
     pub(crate) timeout: Duration,
     /// The clock, for new ids.
-    pub(crate) now: fn() -> Millis,
+    pub(crate) now: Clock,
 }
 
 /// Surrounds all routes of `router`.

@@ -81,7 +81,10 @@ pub(crate) async fn livez(app: App) -> Response {
 pub(crate) async fn readyz(app: App) -> Response {
     let store = app.0.store.is_ready().await;
     let queue = app.0.broker.is_ready().await;
-    let engine = (app.0.health)() == EngineHealth::Running;
+    let engine = matches!(
+        (app.0.health)(),
+        EngineHealth::Running | EngineHealth::Elsewhere
+    );
     let (status, code) = if store && queue && engine {
         ("ready", StatusCode::OK)
     } else {

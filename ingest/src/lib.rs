@@ -31,11 +31,13 @@ mod operate;
 mod routes;
 mod serve;
 
+use std::sync::Arc;
+
 use axum::Router;
 
 pub use app::{
-    App, BrakeRelease, ControlObeyed, DefaultLimits, EngineHealth, HealthProbe, IngestConfig,
-    MetricsPage, Parts,
+    App, BrakeRelease, Clock, ControlObeyed, DefaultLimits, EngineHealth, HealthProbe,
+    IngestConfig, MetricsPage, Parts,
 };
 pub use authenticate::KeyCache;
 pub use openapi::{openapi, operator_openapi};
@@ -62,6 +64,6 @@ fn edge(app: &App) -> Edge {
     Edge {
         // A body has the whole time to arrive, and its request as much again.
         timeout: app.0.config.request_timeout.saturating_mul(2),
-        now: app.0.now,
+        now: Arc::clone(&app.0.now),
     }
 }

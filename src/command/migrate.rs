@@ -2,18 +2,13 @@
 //! It must not know what a migration does.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
-use clarion_engine::broker::Broker;
-use clarion_engine::broker::embedded::EmbeddedBroker;
-use clarion_engine::datadir::DataDir;
-use clarion_engine::store::Control;
-use clarion_engine::store::sqlite::{OpenOptions, SqliteStore};
 use uuid::Uuid;
 
 use super::error::Error;
 use crate::config::{Config, Sources};
+use crate::serve::{Role, backends};
 use crate::terminal::Terminal;
 
 /// `clarion migrate`
@@ -35,19 +30,11 @@ impl Migrate {
     pub(crate) async fn run(self, terminal: &mut Terminal) -> Result<(), Error> {
         let sources = Sources::with_data_dir(self.config.as_deref(), self.data_dir.as_deref());
         let config = Config::load(&sources)?;
-        let data_dir = Arc::new(DataDir::lock(&config.data_dir)?);
         // Nothing is claimed here, so that any process id will do.
-        let options = OpenOptions {
-            process: Uuid::nil(),
-            data_dir: Arc::clone(&data_dir),
-        };
-        let store = SqliteStore::open(&config.store.path, options).await?;
-        let queue = EmbeddedBroker::open(&config.queue.path, data_dir).await?;
-        store.close().await;
-        queue.close().await;
-        for path in [&config.store.path, &config.queue.path] {
-            terminal.note(format!("{} is up to date", path.display()))?;
-        }
+        let opened = backends::open(&config, Role::All, Uuid::nil()).await?;
+        opened.store.close().await;
+        opened.broker.close().await;
+        terminal.note("store and queue are up to date")?;
         Ok(())
     }
 }

@@ -31,6 +31,7 @@ mod token;
 
 use clap::{Parser, Subcommand};
 
+use crate::serve::{Role, ServeCommand};
 use crate::terminal::Terminal;
 
 pub(crate) use error::Error;
@@ -50,8 +51,12 @@ pub(crate) struct Cli {
 enum Command {
     /// Watch tens of thousands of notifications go through the real path, on simulated providers
     Demo(crate::demo::DemoCommand),
-    /// Run the HTTP API and the engine
-    Serve(crate::serve::ServeCommand),
+    /// Run the HTTP API and the engine in one process
+    Serve(ServeCommand),
+    /// Run the HTTP API alone; any number on one PostgreSQL and RabbitMQ
+    Ingest(ServeCommand),
+    /// Run an engine alone; any number on one PostgreSQL and RabbitMQ
+    Engine(ServeCommand),
     /// Simulate APNs and FCM on this machine, to test against without devices
     Simulate(simulate::SimulateCommand),
     /// Tenants, their API keys, credentials and limits
@@ -86,7 +91,9 @@ impl Cli {
     pub(crate) fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
         match self.command {
             Command::Demo(command) => Ok(server_runtime()?.block_on(command.run(terminal))?),
-            Command::Serve(command) => server_runtime()?.block_on(command.run(terminal)),
+            Command::Serve(command) => serve(command, Role::All, terminal),
+            Command::Ingest(command) => serve(command, Role::Ingest, terminal),
+            Command::Engine(command) => serve(command, Role::Engine, terminal),
             Command::Simulate(command) => server_runtime()?.block_on(command.run(terminal)),
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
@@ -101,6 +108,10 @@ impl Cli {
             Command::Completions(command) => command.run(terminal),
         }
     }
+}
+
+fn serve(command: ServeCommand, role: Role, terminal: &mut Terminal) -> Result<(), Error> {
+    server_runtime()?.block_on(command.run(role, terminal))
 }
 
 fn server_runtime() -> Result<tokio::runtime::Runtime, Error> {

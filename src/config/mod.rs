@@ -1,6 +1,7 @@
 //! Configuration: built-in defaults, a file, the environment and flags, checked as a whole and typed.
 //! It must not know what the values are used for.
 
+mod backends;
 mod layers;
 mod problem;
 mod quantity;
@@ -13,12 +14,13 @@ mod tests;
 
 use std::path::PathBuf;
 
+pub(crate) use backends::{Queue, QueuePlace, Store, StorePlace};
 pub(crate) use layers::{DEFAULTS, Sources};
 pub(crate) use problem::ConfigError;
 pub(crate) use quantity::{parse_duration, show_duration};
 pub(crate) use sections::{
-    Apns, Auth, Connections, Database, Engine, Fcm, Ingest, Limits, Log, LogFormat, Metrics,
-    Retention, Retry, Server, Simulate, Tls,
+    Apns, Auth, Connections, Engine, Fcm, Ingest, Limits, Log, LogFormat, Metrics, Retention,
+    Retry, Server, Simulate, Tls,
 };
 pub(crate) use show::Shown;
 
@@ -29,8 +31,8 @@ use reader::Reader;
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) server: Server,
-    pub(crate) store: Database,
-    pub(crate) queue: Database,
+    pub(crate) store: Store,
+    pub(crate) queue: Queue,
     pub(crate) engine: Engine,
     pub(crate) connections: Connections,
     pub(crate) apns: Apns,
@@ -73,8 +75,8 @@ impl Config {
         let data_dir = sections::read_data_dir(from);
         let config = Self {
             server: Server::read(from),
-            store: Database::read(from, "store.url", &data_dir),
-            queue: Database::read(from, "queue.url", &data_dir),
+            store: Store::read(from, &data_dir),
+            queue: Queue::read(from, &data_dir),
             engine: Engine::read(from),
             connections: Connections::read(from),
             apns: Apns::read(from),
@@ -90,9 +92,8 @@ impl Config {
             simulate: Simulate::read(from, &data_dir),
             data_dir,
         };
-        let keys = ["queue.url", "store.url"];
-        let same = config.store.path == config.queue.path;
-        from.contradiction(same, keys, "names the same file as {}: give each its own");
+        backends::check_together(from, &config.store, &config.queue);
+        config.auth.check_shared(from, config.store.is_shared());
         config
     }
 }

@@ -2,14 +2,14 @@
 //! It must not know files, layers or who uses a value. What a key means stands in `config.default.toml`.
 
 use std::net::SocketAddr;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clarion_engine::http2::Origin;
 use clarion_engine::limits;
 use clarion_engine::provider::fcm::TokenEndpoint;
 
-use super::reader::{DATA_DIR_PLACE, FILE_SUFFIX, Reader, fill};
+use super::reader::{DATA_DIR_PLACE, FILE_SUFFIX, Reader};
 use super::secret::Secret;
 
 const KIB: u64 = 1 << 10;
@@ -68,47 +68,6 @@ impl Server {
         );
         section
     }
-}
-
-/// `[store]` and `[queue]`: where a database is.
-#[derive(Clone, Debug)]
-pub(crate) struct Database {
-    /// The file that a `sqlite://` URL names.
-    pub(crate) path: PathBuf,
-}
-
-impl Database {
-    pub(super) fn read(from: &Reader<'_>, key: &str, data_dir: &Path) -> Self {
-        let twin = format!("{key}{FILE_SUFFIX}");
-        let url = from
-            .secret(key)
-            .map(|url| fill(url.reveal(), data_dir))
-            .unwrap_or_default();
-        let path = match url.split_once("://") {
-            Some(("sqlite", path)) if !path.is_empty() && !path.contains('?') => {
-                PathBuf::from(path)
-            }
-            _ if !from.is_sound(&[key, &twin]) => PathBuf::new(),
-            _ => {
-                let text = format!("{key} is not an address this build knows: give sqlite://PATH");
-                from.complain(key, text);
-                PathBuf::new()
-            }
-        };
-        if from.is_sound(&[key, &twin, "data_dir"]) && !lies_in(&path, data_dir) {
-            let text =
-                "names a file outside data_dir, which alone is locked against a second process";
-            from.complain(key, format!("{key} {text}: put it there"));
-        }
-        Self { path }
-    }
-}
-
-/// Whether a file is in a directory, by their names alone.
-fn lies_in(path: &Path, directory: &Path) -> bool {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let climbs = path.components().any(|part| part == Component::ParentDir);
-    !climbs && absolute(path).starts_with(absolute(directory))
 }
 
 /// `[engine]`
@@ -330,6 +289,23 @@ impl Auth {
             access_token_ttl: from.duration("auth.access_token_ttl", MINUTE..=7 * DAY),
             signing_key: from.secret("auth.signing_key"),
             master_key: from.secret("auth.master_key"),
+        }
+    }
+
+    /// A generated key is one process's own: what processes share must be signed and sealed with keys that all of them have.
+    pub(super) fn check_shared(&self, from: &Reader<'_>, is_shared: bool) {
+        if !is_shared {
+            return;
+        }
+        let keys = [
+            ("auth.master_key", self.master_key.is_none()),
+            ("auth.signing_key", self.signing_key.is_none()),
+        ];
+        for (key, is_missing) in keys {
+            if is_missing && from.is_sound(&[key, &format!("{key}{FILE_SUFFIX}")]) {
+                let text = "must be given with postgres://, the same for every process";
+                from.complain(key, format!("{key} {text}: see config.default.toml"));
+            }
         }
     }
 }

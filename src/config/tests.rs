@@ -51,6 +51,13 @@ fn empty() -> Sources {
     }
 }
 
+fn store_file(config: &Config) -> &Path {
+    match &config.store.place {
+        StorePlace::Sqlite(path) => path,
+        StorePlace::Postgres(_) => panic!("no file"),
+    }
+}
+
 #[test]
 fn the_defaults_are_sound_and_say_what_the_design_says() {
     let config = Config::load(&empty()).unwrap();
@@ -82,8 +89,10 @@ fn the_defaults_are_sound_and_say_what_the_design_says() {
         clarion_engine::limits::TTL_DEFAULT
     );
     assert_eq!(config.retry.unsent, [1, 5, 30].map(Duration::from_secs));
-    assert_eq!(config.store.path, Path::new("data/store.db"));
-    assert_eq!(config.queue.path, Path::new("data/queue.db"));
+    assert_eq!(store_file(&config), Path::new("data/store.db"));
+    assert!(
+        matches!(&config.queue.place, QueuePlace::Sqlite(path) if path == Path::new("data/queue.db"))
+    );
     assert!(config.server.admin_listen.ip().is_loopback());
     assert!(config.auth.signing_key.is_none() && config.auth.master_key.is_none());
     assert!(config.tls.ca_file.is_none());
@@ -261,7 +270,8 @@ const KINDS: &[(&str, &str)] = &[
     ),
     (
         "[store]\nurl = \"mysql://x\"",
-        "c.toml:2: store.url is not an address this build knows: give sqlite://PATH",
+        "c.toml:2: store.url is not an address this build knows: give sqlite://PATH or \
+         postgres://USER:PASSWORD@HOST/DATABASE",
     ),
     (
         "[log]\nlevel = \"a=b=c\"",
@@ -381,7 +391,7 @@ fn a_later_layer_replaces_single_keys_and_origins_are_shown() {
         (Some(2), 200)
     );
     assert_eq!(config.retry.unsent, [1, 2].map(Duration::from_millis));
-    assert_eq!(config.store.path, Path::new("kept/store.db"));
+    assert_eq!(store_file(&config), Path::new("kept/store.db"));
     let origin = |key: &str| {
         shown
             .iter()
@@ -423,7 +433,7 @@ fn secrets_come_by_value_or_by_file_and_the_higher_layer_wins() {
     let config =
         Config::load(&place.sources("", &[("CLARION__STORE__URL_FILE", url.to_str().unwrap())]))
             .unwrap();
-    assert_eq!(config.store.path, Path::new("data/elsewhere.db"));
+    assert_eq!(store_file(&config), Path::new("data/elsewhere.db"));
     let both = format!("{by_value}master_key_file = \"{path}\"\n");
     assert!(
         place

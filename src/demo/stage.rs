@@ -20,7 +20,7 @@ use super::DemoCommand;
 use crate::command::client::{Call, Client, Credential};
 use crate::config::{Config, Sources};
 use crate::keys::Keys;
-use crate::serve::{App, Hooks, now};
+use crate::serve::{self, App, Hooks, now};
 use crate::telemetry;
 use crate::terminal::Terminal;
 
@@ -58,6 +58,7 @@ pub(super) struct Stage {
     pub(super) devices: Vec<DemoDevice>,
     pub(super) latencies: Latencies,
     pub(super) log: std::path::PathBuf,
+    url: String,
     api_key: String,
     metrics: PrometheusHandle,
     app: App,
@@ -83,13 +84,15 @@ impl Stage {
         telemetry::install_logs(&config.log)?;
         let app = App::start(
             &config,
+            serve::Role::All,
             metrics.clone(),
             Hooks {
                 on_answered: Some(observer(&latencies)),
             },
         )
         .await?;
-        let url = format!("http://{}", app.public());
+        let public = app.public().context("the demo serves the public API")?;
+        let url = format!("http://{public}");
         let operator = Client::new(
             &url,
             "--url",
@@ -113,6 +116,7 @@ impl Stage {
             devices,
             latencies,
             log,
+            url,
             api_key,
             metrics,
             app,
@@ -131,11 +135,7 @@ impl Stage {
 
     /// Prints how to try it by hand.
     pub(super) fn invite(&self, terminal: &mut Terminal) -> anyhow::Result<()> {
-        let (url, tenant, key) = (
-            format!("http://{}", self.app.public()),
-            &self.tenant,
-            &self.api_key,
-        );
+        let (url, tenant, key) = (&self.url, &self.tenant, &self.api_key);
         let user = self
             .devices
             .iter()

@@ -2,21 +2,19 @@
 //! It must not know which command runs it.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clarion_auth::token::{AccessTokenVerifier, Issuer, SigningKey};
 use clarion_engine::broker::Broker;
-use clarion_engine::broker::embedded::EmbeddedBroker;
-use clarion_engine::datadir::DataDir;
 use clarion_engine::delivery::Clock;
 use clarion_engine::delivery::engine::{AnswerHook, Backends, Engine, EngineHandle, Pulse};
+use clarion_engine::delivery::worker::CLOCK_MARGIN;
 use clarion_engine::intake::Intake;
+use clarion_engine::limits::CONTROL_LEASE;
 use clarion_engine::model::Millis;
 use clarion_engine::store::Store;
-use clarion_engine::store::sqlite::{OpenOptions, SqliteStore};
 use clarion_ingest::EngineHealth;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -24,8 +22,11 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::Role;
+use super::backends::{self, Opened};
+use super::clock::StoreClock;
 use super::engine_options::engine_options;
-use crate::config::Config;
+use crate::config::{Config, QueuePlace};
 use crate::keys::Keys;
 use crate::telemetry::UPKEEP_INTERVAL;
 
@@ -38,24 +39,15 @@ pub(crate) struct Hooks {
 
 /// A running Clarion.
 pub(crate) struct App {
-    public: SocketAddr,
+    public: Option<SocketAddr>,
     admin: SocketAddr,
-    engine: Engine,
+    engine: Option<Engine>,
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     faces: clarion_ingest::App,
     stop: watch::Sender<bool>,
     servers: JoinSet<anyhow::Result<()>>,
     grace: Duration,
-}
-
-/// The wall clock, Unix milliseconds.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the composition root is where the clock is read"
-)]
-pub(crate) fn now() -> Millis {
-    jiff::Timestamp::now().as_millisecond()
 }
 
 impl App {
@@ -66,62 +58,52 @@ impl App {
     /// When something cannot start; the message says what to do.
     pub(crate) async fn start(
         config: &Config,
+        role: Role,
         metrics: PrometheusHandle,
         hooks: Hooks,
     ) -> anyhow::Result<Self> {
-        let data_dir = Arc::new(DataDir::lock(&config.data_dir)?);
+        let process = Uuid::new_v4();
         let master_key = Arc::new(Keys::master(config)?);
         let signing_key = Keys::signing(config)?;
-        let process = Uuid::new_v4();
-        let (store, broker) = open(config, &data_dir, process).await?;
-        let bulk_accepted = Arc::new(Notify::new());
+        let Opened { store, broker } = backends::open(config, role, process).await?;
+        let store_clock = StoreClock::start(&store)
+            .await
+            .context("reading the store's clock")?;
         let backends = Backends {
             store: Arc::clone(&store),
             broker: Arc::clone(&broker),
             master_key: Arc::clone(&master_key),
-            bulk_accepted: Arc::clone(&bulk_accepted),
+            bulk_accepted: Arc::new(Notify::new()),
             waiting_written: Arc::new(Notify::new()),
-            clock: Arc::new(now) as Clock,
+            clock: store_clock.clock(),
         };
-        let engine =
-            Engine::start(engine_options(config, process, now(), hooks)?, backends).await?;
-        let mac = master_key.mac_key("notification id")?;
-        let (at_store, at_broker) = (Arc::clone(&store), Arc::clone(&broker));
-        let intake = Intake::new(
-            at_store,
-            at_broker,
-            mac,
-            config.limits.backlog,
-            bulk_accepted,
-        )
-        .with_default_life(config.retry.ttl_default);
-        let parts = clarion_ingest::Parts {
+        let engine = match role.delivers() {
+            true => Some(start_engine(config, process, &backends, hooks).await?),
+            false => None,
+        };
+        let at_engine = engine
+            .as_ref()
+            .map(|engine| (engine.handle(), engine.pulse()));
+        let faces = clarion_ingest::App::new(clarion_ingest::Parts {
             store: Arc::clone(&store),
             broker: Arc::clone(&broker),
-            intake: Arc::new(intake),
+            intake: Arc::new(intake(config, &backends)?),
             access_tokens: verifier(config, &signing_key)?,
             sealer: master_key,
             config: ingest_config(config),
-            now,
-            health: health_probe(engine.pulse()),
+            now: store_clock.clock(),
+            health: health_probe(at_engine.clone(), store_clock.clock()),
             metrics: metrics_page(metrics.clone()),
-            release_brake: brake_release(engine.handle()),
-            control_obeyed: control_obeyed(engine.handle()),
-        };
-        let faces = clarion_ingest::App::new(parts);
-        let public = listen(config.server.listen, "server.listen").await?;
-        let admin = listen(config.server.admin_listen, "server.admin_listen").await?;
-        let addresses = (public.local_addr()?, admin.local_addr()?);
+            release_brake: brake_release(at_engine.clone()),
+            control_obeyed: control_obeyed(at_engine, config.store.is_shared()),
+        });
+        let listeners = Listeners::bind(config, role).await?;
+        let addresses = listeners.addresses()?;
         let (stop, stopped) = watch::channel(false);
-        let grace = config.server.shutdown_grace;
-        let (outside, inside) = (
-            clarion_ingest::router(faces.clone()),
-            clarion_ingest::operator_router(faces.clone()),
-        );
         let mut servers = JoinSet::new();
-        servers.spawn(serve(public, outside, stopped.clone(), grace));
-        servers.spawn(serve(admin, inside, stopped.clone(), grace));
-        servers.spawn(upkeep(metrics, stopped));
+        listeners.serve(&faces, &mut servers, &stopped, config.server.shutdown_grace);
+        servers.spawn(upkeep(metrics, stopped.clone()));
+        servers.spawn(store_clock.keep(stopped));
         Ok(Self {
             public: addresses.0,
             admin: addresses.1,
@@ -131,14 +113,14 @@ impl App {
             faces,
             stop,
             servers,
-            grace,
+            grace: config.server.shutdown_grace,
         })
     }
 }
 
 impl App {
-    /// Where the public API listens.
-    pub(crate) fn public(&self) -> SocketAddr {
+    /// Where the public API listens, if this process serves it.
+    pub(crate) fn public(&self) -> Option<SocketAddr> {
         self.public
     }
 
@@ -158,7 +140,9 @@ impl App {
             }
         }
         self.faces.keys().flush().await;
-        self.engine.stop().await;
+        if let Some(engine) = self.engine {
+            engine.stop().await;
+        }
         if tokio::time::timeout(self.grace, async {
             tokio::join!(self.broker.close(), self.store.close())
         })
@@ -178,32 +162,67 @@ fn verifier(config: &Config, key: &SigningKey) -> anyhow::Result<AccessTokenVeri
     Ok(AccessTokenVerifier::new(&issuer, [key.public()])?)
 }
 
-async fn open(
+async fn start_engine(
     config: &Config,
-    data_dir: &Arc<DataDir>,
     process: Uuid,
-) -> anyhow::Result<(Arc<dyn Store>, Arc<dyn Broker>)> {
-    make_parent(&config.store.path)?;
-    make_parent(&config.queue.path)?;
-    let options = OpenOptions {
-        process,
-        data_dir: Arc::clone(data_dir),
-    };
-    let store = SqliteStore::open(&config.store.path, options)
-        .await
-        .with_context(|| format!("opening the store {}", config.store.path.display()))?;
-    let broker = EmbeddedBroker::open(&config.queue.path, Arc::clone(data_dir))
-        .await
-        .with_context(|| format!("opening the queue {}", config.queue.path.display()))?;
-    Ok((Arc::new(store), Arc::new(broker)))
+    backends: &Backends,
+    hooks: Hooks,
+) -> anyhow::Result<Engine> {
+    let mut since = (backends.clock)();
+    if matches!(config.queue.place, QueuePlace::Amqp(_)) {
+        // What was published before now may have been handed out before, and publishers' clocks differ.
+        since += CLOCK_MARGIN;
+    }
+    let options = engine_options(config, process, since, hooks)?;
+    Ok(Engine::start(options, backends.clone()).await?)
 }
 
-fn make_parent(path: &Path) -> anyhow::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)
-            .with_context(|| format!("making the directory {}", parent.display()))?;
+fn intake(config: &Config, backends: &Backends) -> anyhow::Result<Intake> {
+    Ok(Intake::new(
+        Arc::clone(&backends.store),
+        Arc::clone(&backends.broker),
+        backends.master_key.mac_key("notification id")?,
+        config.limits.backlog,
+        Arc::clone(&backends.bulk_accepted),
+    )
+    .with_default_life(config.retry.ttl_default))
+}
+
+/// The sockets of a role: an engine has no public one.
+struct Listeners {
+    public: Option<TcpListener>,
+    admin: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(config: &Config, role: Role) -> anyhow::Result<Self> {
+        let public = match role.ingests() {
+            true => Some(listen(config.server.listen, "server.listen").await?),
+            false => None,
+        };
+        let admin = listen(config.server.admin_listen, "server.admin_listen").await?;
+        Ok(Self { public, admin })
     }
-    Ok(())
+
+    fn addresses(&self) -> std::io::Result<(Option<SocketAddr>, SocketAddr)> {
+        let public = self.public.as_ref().map(TcpListener::local_addr);
+        Ok((public.transpose()?, self.admin.local_addr()?))
+    }
+
+    fn serve(
+        self,
+        faces: &clarion_ingest::App,
+        servers: &mut JoinSet<anyhow::Result<()>>,
+        stopped: &watch::Receiver<bool>,
+        grace: Duration,
+    ) {
+        if let Some(public) = self.public {
+            let outside = clarion_ingest::router(faces.clone());
+            servers.spawn(serve(public, outside, stopped.clone(), grace));
+        }
+        let inside = clarion_ingest::operator_router(faces.clone());
+        servers.spawn(serve(self.admin, inside, stopped.clone(), grace));
+    }
 }
 
 async fn listen(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
@@ -244,26 +263,42 @@ async fn upkeep(
 /// The engine's driver turns twenty times a second; without a turn for this long something is stuck.
 const STALLED_AFTER: Millis = 10_000;
 
-fn health_probe(pulse: Pulse) -> clarion_ingest::HealthProbe {
-    Arc::new(move || match pulse.last() {
-        None => EngineHealth::Starting,
-        Some(Millis::MAX) => EngineHealth::Stopping,
-        Some(last) if now() - last > STALLED_AFTER => EngineHealth::Stalled,
-        Some(_) => EngineHealth::Running,
-    })
+type AtEngine = Option<(EngineHandle, Pulse)>;
+
+fn health_probe(engine: AtEngine, clock: Clock) -> clarion_ingest::HealthProbe {
+    Arc::new(
+        move || match engine.as_ref().map(|(_, pulse)| pulse.last()) {
+            None => EngineHealth::Elsewhere,
+            Some(None) => EngineHealth::Starting,
+            Some(Some(Millis::MAX)) => EngineHealth::Stopping,
+            Some(Some(last)) if clock() - last > STALLED_AFTER => EngineHealth::Stalled,
+            Some(Some(_)) => EngineHealth::Running,
+        },
+    )
 }
 
-fn brake_release(engine: EngineHandle) -> clarion_ingest::BrakeRelease {
+fn brake_release(engine: AtEngine) -> clarion_ingest::BrakeRelease {
     Arc::new(move |tenant, platform| {
         let engine = engine.clone();
-        Box::pin(async move { engine.release_brake(tenant, platform).await })
+        Box::pin(async move {
+            if let Some((engine, _)) = engine {
+                engine.release_brake(tenant, platform).await;
+            }
+        })
     })
 }
 
-fn control_obeyed(engine: EngineHandle) -> clarion_ingest::ControlObeyed {
+/// An engine that could not read the control state for a second hands over nothing: where there may be others than this process's
+/// own, a second is waited for.
+fn control_obeyed(engine: AtEngine, is_shared: bool) -> clarion_ingest::ControlObeyed {
     Arc::new(move || {
-        let engine = engine.clone();
-        Box::pin(async move { engine.obeyed().await })
+        let engine = engine.clone().filter(|_| !is_shared);
+        Box::pin(async move {
+            match engine {
+                Some((engine, _)) => engine.obeyed().await,
+                None => tokio::time::sleep(CONTROL_LEASE).await,
+            }
+        })
     })
 }
 

@@ -30,6 +30,7 @@ pub(super) fn engine_options(
             connection_since: now,
             policy: wiring::retry_policy(&config.retry),
             rate: Rate::new(config.limits.rate, Some(config.limits.burst)),
+            shares_rates: config.store.is_shared(),
             seed: process.as_u64_pair().1,
         },
         dispatch: wiring::dispatch_options(config).context("reading the provider endpoints")?,

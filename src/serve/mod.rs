@@ -1,7 +1,9 @@
-//! `clarion serve`: the HTTP faces and the engine in one process, until a stop signal.
-//! It must not know how any of them works.
+//! `clarion serve`, `clarion ingest`, `clarion engine`: the HTTP faces and the engine, in one process or in several, until a
+//! stop signal. It must not know how any of them works.
 
 mod app;
+pub(crate) mod backends;
+mod clock;
 mod engine_options;
 
 use std::net::SocketAddr;
@@ -10,14 +12,45 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 
-pub(crate) use self::app::{App, Hooks, now};
+pub(crate) use self::app::{App, Hooks};
+pub(crate) use self::clock::now;
 use crate::command::Error;
 use crate::config::{Config, Sources};
 use crate::signals;
 use crate::telemetry;
 use crate::terminal::Terminal;
 
-/// `clarion serve`; what is not given comes from the configuration.
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything.
+    All,
+    /// Takes requests.
+    Ingest,
+    /// Delivers.
+    Engine,
+}
+
+impl Role {
+    /// Its name, as on the command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "serve",
+            Self::Ingest => "ingest",
+            Self::Engine => "engine",
+        }
+    }
+
+    fn ingests(self) -> bool {
+        self != Self::Engine
+    }
+
+    fn delivers(self) -> bool {
+        self != Self::Ingest
+    }
+}
+
+/// `clarion serve`, `ingest` and `engine`; what is not given comes from the configuration.
 #[derive(Debug, Args)]
 pub(crate) struct ServeCommand {
     /// Configuration file
@@ -58,17 +91,19 @@ impl ServeCommand {
     ///
     /// # Errors
     /// When something cannot start; the message says what to do.
-    pub(crate) async fn run(self, terminal: &mut Terminal) -> Result<(), Error> {
+    pub(crate) async fn run(self, role: Role, terminal: &mut Terminal) -> Result<(), Error> {
         let config = Config::load(&self.sources())?;
-        Ok(serve(&config, terminal).await?)
+        Ok(serve(&config, role, terminal).await?)
     }
 }
 
-async fn serve(config: &Config, terminal: &mut Terminal) -> anyhow::Result<()> {
+async fn serve(config: &Config, role: Role, terminal: &mut Terminal) -> anyhow::Result<()> {
     telemetry::install_logs(&config.log)?;
     let metrics = telemetry::install_metrics(&config.metrics)?;
-    let app = App::start(config, metrics, Hooks::default()).await?;
-    terminal.line(format!("clarion listens on http://{}", app.public()))?;
+    let app = App::start(config, role, metrics, Hooks::default()).await?;
+    if let Some(public) = app.public() {
+        terminal.line(format!("clarion listens on http://{public}"))?;
+    }
     terminal.line(format!("operator listener on http://{}", app.admin()))?;
     signals::stop_requested()
         .await

@@ -127,7 +127,7 @@ impl House {
             access_tokens: AccessTokenVerifier::new(&issuer, [signing.public()]).unwrap(),
             sealer,
             config,
-            now,
+            now: Arc::new(now),
             health: Arc::new(|| EngineHealth::Running),
             metrics: Arc::new(|| "clarion_up 1\n".to_owned()),
             release_brake: Arc::new(move |_, _| {
