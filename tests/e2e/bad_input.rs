@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Caller, World, apple, raw, rows_below, seed};
+use crate::harness::{Caller, World, apple, raw, seed};
 
 /// What a refused body may cost, KiB.
 const GROWTH_MAX_KIB: u64 = 32 * 1024;
@@ -275,8 +275,7 @@ async fn bad_input_gets_its_status_and_leaves_nothing_behind() {
         .register("u", &apple(seed(), 1), "ios")
         .await;
     world.server.stop().await;
-    let data = world.server.home().join("data");
-    let before = rows_below(&data);
+    let before = world.server.rows();
     world.server.restart().await;
 
     let callers = Callers {
@@ -313,7 +312,7 @@ async fn bad_input_gets_its_status_and_leaves_nothing_behind() {
     let stats = world.simulator.stats();
     assert_eq!((stats.processed, stats.apns_connections), (0, 0));
     world.server.stop().await;
-    assert_eq!(rows_below(&data), before);
+    assert_eq!(world.server.rows(), before);
 }
 
 /// What is not JSON by its own word.

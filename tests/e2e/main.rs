@@ -15,5 +15,6 @@ mod kill;
 mod million;
 mod neighbour;
 mod reasons;
+mod scale;
 mod send;
 mod source_document;

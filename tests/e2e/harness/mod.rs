@@ -1,6 +1,7 @@
 //! The harness: a server process, simulated providers, tenants, and calls on their behalf.
 //! It must not know what any test shows.
 
+mod backends;
 mod caller;
 mod poll;
 mod providers;
@@ -13,10 +14,10 @@ use std::sync::atomic::AtomicU64;
 
 use clarion_simulator::{Options, Receipt, Simulator};
 
+pub(crate) use backends::{are_servers, postgres, servers_on};
 pub(crate) use caller::{Answer, Caller};
 pub(crate) use poll::{PATIENCE, until};
 pub(crate) use providers::{Providers, Tail};
-pub(crate) use rows::rows_below;
 pub(crate) use server::{Server, Setup, clarion};
 pub(crate) use sizes::{Draw, now_ms, seed, size};
 pub(crate) use tenant::{Calls, Tenant, apple, google, raw};
@@ -44,6 +45,11 @@ impl World {
         let setup = setup.towards(&simulator);
         let server = Server::start(setup).await;
         let access_token = server.access_token(ORG, "owner");
+        Self::of(server, simulator, access_token)
+    }
+
+    /// Of parts that run already.
+    pub(crate) fn of(server: Server, simulator: Simulator, access_token: String) -> Self {
         Self {
             server,
             simulator,

@@ -1,6 +1,7 @@
 //! A `clarion serve` process with a directory and ports of its own: started, killed, stopped, started again.
 //! It must not know what it is asked to do.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use clarion_simulator::Simulator;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
+use super::backends;
 use super::{Caller, PATIENCE, until};
 
 /// How much of the server's log is shown when a test fails, lines.
@@ -36,6 +38,8 @@ pub(crate) fn clarion() -> Command {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     table: Table,
+    /// The command, `serve` unless it says otherwise.
+    role: Option<&'static str>,
     /// What the binary is started with, such as a tracer.
     wrapper: Vec<String>,
 }
@@ -61,6 +65,22 @@ impl Setup {
         let section = self.table.entry(section).or_insert(Table::new().into());
         let section = section.as_table_mut().unwrap();
         section.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Takes whole sections over.
+    pub(crate) fn sections(mut self, sections: &Table) -> Self {
+        for (name, keys) in sections {
+            let section = self.table.entry(name).or_insert(Table::new().into());
+            let keys = keys.as_table().cloned().unwrap_or_default();
+            section.as_table_mut().unwrap().extend(keys);
+        }
+        self
+    }
+
+    /// Runs this command in place of `serve`.
+    pub(crate) fn role(mut self, role: &'static str) -> Self {
+        self.role = Some(role);
         self
     }
 
@@ -102,6 +122,9 @@ impl Setup {
             let path = path.to_string_lossy().into_owned();
             tls.insert("ca_file".to_owned(), path.into());
         }
+        if backends::are_servers() && !self.table.contains_key("store") {
+            self = self.sections(&backends::servers());
+        }
         let data_dir = home.join("data").to_string_lossy().into_owned();
         self.table.insert("data_dir".to_owned(), data_dir.into());
         let path = home.join("clarion.toml");
@@ -114,7 +137,7 @@ impl Setup {
 pub(crate) struct Server {
     home: TempDir,
     config: PathBuf,
-    wrapper: Vec<String>,
+    start: Start,
     child: Child,
     /// Kept open, or the server's next line would find nobody.
     _stdout: BufReader<ChildStdout>,
@@ -129,13 +152,16 @@ impl Server {
             .prefix("clarion-e2e-")
             .tempdir()
             .unwrap();
-        let wrapper = setup.wrapper.clone();
+        let start = Start {
+            role: setup.role.unwrap_or("serve"),
+            wrapper: setup.wrapper.clone(),
+        };
         let config = setup.write(home.path());
-        let (child, stdout, [public, admin]) = launch(home.path(), &config, &wrapper).await;
+        let (child, stdout, [public, admin]) = launch(home.path(), &config, &start).await;
         Self {
             home,
             config,
-            wrapper,
+            start,
             child,
             _stdout: stdout,
             public,
@@ -147,7 +173,7 @@ impl Server {
     /// Starts it again on the same directory, on other ports.
     pub(crate) async fn restart(&mut self) {
         let (child, stdout, [public, admin]) =
-            launch(self.home.path(), &self.config, &self.wrapper).await;
+            launch(self.home.path(), &self.config, &self.start).await;
         self.child = child;
         self._stdout = stdout;
         self.public = public;
@@ -235,6 +261,11 @@ impl Server {
         String::from_utf8(minted.stdout).unwrap().trim().to_owned()
     }
 
+    /// Rows by table of everything it keeps; stop it first.
+    pub(crate) fn rows(&self) -> BTreeMap<String, u64> {
+        backends::rows(&self.config, &self.home.path().join("data"))
+    }
+
     /// A line of `/proc/PID/status` in KiB, such as `VmRSS` or `VmHWM`.
     pub(crate) fn memory_kib(&self, line: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
@@ -259,11 +290,17 @@ impl Drop for Server {
     }
 }
 
+/// What is run: the command, and what it is wrapped in.
+struct Start {
+    role: &'static str,
+    wrapper: Vec<String>,
+}
+
 type Launched = (Child, BufReader<ChildStdout>, [String; 2]);
 
-async fn launch(home: &Path, config: &Path, wrapper: &[String]) -> Launched {
+async fn launch(home: &Path, config: &Path, start: &Start) -> Launched {
     let binary = clarion();
-    let mut command = match wrapper {
+    let mut command = match start.wrapper.as_slice() {
         [] => binary,
         [first, rest @ ..] => {
             let mut command = Command::new(first);
@@ -276,7 +313,7 @@ async fn launch(home: &Path, config: &Path, wrapper: &[String]) -> Launched {
         .create(true)
         .open(home.join("stderr.log"));
     let mut child = command
-        .arg("serve")
+        .arg(start.role)
         .arg("--config")
         .arg(config)
         .stdin(Stdio::null())
@@ -285,8 +322,12 @@ async fn launch(home: &Path, config: &Path, wrapper: &[String]) -> Launched {
         .spawn()
         .unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let is_engine = start.role == "engine";
     let reading = tokio::task::spawn_blocking(move || {
-        let public = address(&mut stdout, "clarion listens on ")?;
+        let public = match is_engine {
+            true => String::new(),
+            false => address(&mut stdout, "clarion listens on ")?,
+        };
         let admin = address(&mut stdout, "operator listener on ")?;
         Some((stdout, [public, admin]))
     });
@@ -297,7 +338,7 @@ async fn launch(home: &Path, config: &Path, wrapper: &[String]) -> Launched {
             drop(child.kill());
             drop(child.wait());
             let log = std::fs::read_to_string(home.join("stderr.log")).unwrap_or_default();
-            panic!("clarion serve did not start:\n{log}");
+            panic!("clarion {} did not start:\n{log}", start.role);
         }
     }
 }

@@ -1,0 +1,141 @@
+//! The processes of a test: RabbitMQ, PostgreSQL, one ingest, some engines, simulated providers in this process.
+//! It must not know what any test shows.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clarion_services::rabbitmq::Rabbit;
+use clarion_simulator::{Options, ReceiveLog, Simulator};
+
+use crate::harness::{ORG, Server, Setup, World, servers_on, until};
+
+/// Handed to a provider and not yet recorded, per engine.
+pub(crate) const UNRECORDED_MAX: u64 = 256;
+
+/// Everything that runs. Dropping it ends all of it.
+pub(crate) struct Cluster {
+    /// The ingest process, and calls to it.
+    pub(crate) world: World,
+    pub(crate) engines: Vec<Server>,
+    pub(crate) rabbit: Rabbit,
+    /// What every process is told of store, queue and keys.
+    shared: toml::Table,
+    log: PathBuf,
+    _home: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts all of it; `adjust` sees the configuration of every process.
+    pub(crate) async fn start(
+        engines: usize,
+        options: Options,
+        adjust: impl Fn(Setup) -> Setup,
+    ) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let log = home.path().join("received.tsv");
+        let options = Options {
+            log_path: Some(log.clone()),
+            receipts_kept: 0,
+            ..options
+        };
+        let rabbit = tokio::task::spawn_blocking(Rabbit::start).await.unwrap();
+        let shared = servers_on(&rabbit.url("/"));
+        let simulator = Simulator::start(options).await.unwrap();
+        let setup = |role| {
+            let unrecorded = i64::try_from(UNRECORDED_MAX).unwrap();
+            let setup = Setup::quick().with("engine.unrecorded_max", unrecorded);
+            adjust(setup)
+                .sections(&shared)
+                .role(role)
+                .towards(&simulator)
+        };
+        let ingest = Server::start(setup("ingest")).await;
+        let mut running = Vec::new();
+        for _ in 0..engines {
+            running.push(Server::start(setup("engine")).await);
+        }
+        let access_token = ingest.access_token(ORG, "owner");
+        Self {
+            world: World::of(ingest, simulator, access_token),
+            engines: running,
+            rabbit,
+            shared,
+            log,
+            _home: home,
+        }
+    }
+
+    /// Name of the database.
+    pub(crate) fn database(&self) -> String {
+        let url = self.shared["store"]["url"].as_str().unwrap();
+        url.rsplit('/').next().unwrap().to_owned()
+    }
+
+    /// Has RabbitMQ write down which queues there are. Until it does so by itself, some seconds after a quorum queue was made,
+    /// a killed broker forgets the queue's members and comes back with a queue that nobody leads.
+    pub(crate) fn settle(&self) {
+        self.rabbit.eval("[dets:sync(Table) || Table <- dets:all()].");
+    }
+
+    /// Requests that the providers have processed.
+    pub(crate) fn processed(&self) -> u64 {
+        self.world.simulator.stats().processed
+    }
+
+    /// Waits until the providers have processed so many.
+    pub(crate) async fn reached(&self, processed: u64, limit: Duration) {
+        until("requests to arrive", limit, || async {
+            (self.processed() >= processed).then_some(())
+        })
+        .await;
+    }
+
+    /// Instants of all requests by device token, oldest first.
+    pub(crate) fn attempts(&self) -> BTreeMap<String, Vec<i64>> {
+        let mut attempts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for receipt in ReceiveLog::read(&self.log).unwrap() {
+            let receipt = receipt.unwrap();
+            attempts
+                .entry(receipt.device_token)
+                .or_default()
+                .push(receipt.at_ms);
+        }
+        attempts
+    }
+
+    /// Acceptances by device token.
+    pub(crate) fn accepted(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for receipt in ReceiveLog::read(&self.log).unwrap() {
+            let receipt = receipt.unwrap();
+            if receipt.accepted() {
+                *counts.entry(receipt.device_token).or_default() += 1;
+            }
+        }
+        counts
+    }
+}
+
+/// What the receive log says of device tokens that were sent to once each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    pub(crate) missing: u64,
+    pub(crate) unexpected: u64,
+    pub(crate) duplicates: u64,
+}
+
+impl Ledger {
+    pub(crate) fn of(cluster: &Cluster, tokens: impl Iterator<Item = String>) -> Self {
+        let mut accepted = cluster.accepted();
+        let mut ledger = Self::default();
+        for token in tokens {
+            match accepted.remove(&token) {
+                None => ledger.missing += 1,
+                Some(copies) => ledger.duplicates += copies - 1,
+            }
+        }
+        ledger.unexpected = accepted.len() as u64;
+        ledger
+    }
+}
