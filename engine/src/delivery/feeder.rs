@@ -14,8 +14,9 @@ use crate::limits::{FED_PAGE_TTL, RESERVATION_TTL, pages_ahead};
 use crate::model::{Envelope, Job, Millis};
 use crate::store::{ReservedPage, StalePages, Store};
 
-/// Pages reserved in one transaction.
-const RESERVE_MAX: u32 = 64;
+/// Pages reserved in one transaction and published together. Few, because a single push that comes meanwhile waits until they are
+/// written.
+const RESERVE_MAX: u32 = 8;
 
 /// How often the feeder looks without being told.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);

@@ -14,8 +14,9 @@ use crate::model::Millis;
 
 /// Requests taken into one transaction.
 const GROUP_REQUESTS: usize = 1_024;
-/// Bodies taken into one transaction, bytes; the request that goes beyond still belongs to it.
-const GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// Bodies taken into one transaction, bytes; the request that goes beyond still belongs to it. Little, because whoever asks next
+/// waits until they are written.
+const GROUP_BYTES: usize = 1024 * 1024;
 
 const INSERT: Rows = Rows {
     columns: "id, tenant, lane, published_at, body",
