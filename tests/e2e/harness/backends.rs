@@ -57,8 +57,9 @@ pub(super) fn rows(config: &Path, data_dir: &Path) -> BTreeMap<String, u64> {
         return rows_below(data_dir);
     };
     let database = url.rsplit('/').next().unwrap();
-    let count = "SELECT table_name, (xpath('/row/n/text()', query_to_xml(format('SELECT count(*) AS n FROM %I', \
-                 table_name), false, true, '')))[1]::text FROM information_schema.tables WHERE table_schema = 'public'";
+    let count = "SELECT table_name, (xpath('/row/n/text()', query_to_xml(
+        format('SELECT count(*) AS n FROM %I', table_name), false, true, '')))[1]::text
+        FROM information_schema.tables WHERE table_schema = 'public'";
     let rows: BTreeMap<String, u64> = postgres()
         .sql(database, count)
         .lines()

@@ -22,6 +22,12 @@ pub(crate) use server::{Server, Setup, clarion};
 pub(crate) use sizes::{Draw, now_ms, seed, size};
 pub(crate) use tenant::{Calls, Tenant, apple, google, raw};
 
+/// Held by tests that kill, stall or load what they run on, so that they do not disturb each other.
+pub(crate) async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    ALONE.lock().await
+}
+
 /// The organisation that owns every tenant of the tests.
 pub(crate) const ORG: &str = "acme";
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use crate::harness::{
-    Caller, Calls, Draw, ORG, PATIENCE, Providers, Server, Setup, Tail, Tenant, apple, are_servers,
-    google, raw, seed, size, until,
+    Caller, Calls, Draw, ORG, PATIENCE, Providers, Server, Setup, Tail, Tenant, alone, apple,
+    are_servers, google, raw, seed, size, until,
 };
 use ledger::{Kill, Sent};
 
@@ -346,6 +346,7 @@ fn plan(kills: u64, draw: &mut Draw) -> Vec<Phase> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_loses_nothing_and_repeats_little() {
+    let _alone = alone().await;
     let (kills, recipients) = (size("KILL_KILLS", 4), size("KILL_RECIPIENTS", 6_000));
     let limited = size("KILL_LIMITED", 400);
     let patience = Duration::from_secs(size("KILL_PATIENCE_S", 120));

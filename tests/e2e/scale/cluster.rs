@@ -75,7 +75,8 @@ impl Cluster {
     /// Has RabbitMQ write down which queues there are. Until it does so by itself, some seconds after a quorum queue was made,
     /// a killed broker forgets the queue's members and comes back with a queue that nobody leads.
     pub(crate) fn settle(&self) {
-        self.rabbit.eval("[dets:sync(Table) || Table <- dets:all()].");
+        self.rabbit
+            .eval("[dets:sync(Table) || Table <- dets:all()].");
     }
 
     /// Requests that the providers have processed.

@@ -7,7 +7,7 @@ use clarion_simulator::Options;
 use serde_json::json;
 
 use super::cluster::{Cluster, Ledger, UNRECORDED_MAX};
-use crate::harness::{PATIENCE, apple, postgres, raw, seed, size, until};
+use crate::harness::{PATIENCE, alone, apple, postgres, raw, seed, size, until};
 
 /// Long enough for everybody else to give a stalled process up.
 const STALL: Duration = Duration::from_secs(25);
@@ -22,6 +22,7 @@ fn slow() -> Options {
 /// A stalled engine loses its work to the others, and sends nothing of it when it wakes up beyond what it had in flight.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_engine_repeats_no_more_than_it_had_in_flight() {
+    let _alone = alone().await;
     let total = size("SCALE_STALLED", 20_000);
     let cluster = Cluster::start(2, slow(), |setup| setup).await;
     let tenant = cluster.world.tenant().await;
@@ -58,6 +59,7 @@ async fn a_stalled_engine_repeats_no_more_than_it_had_in_flight() {
 /// While the broker refuses publishes, requests are answered 503 at once, and the backlog is delivered all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blocked_broker_is_answered_with_503_and_engines_go_on() {
+    let _alone = alone().await;
     let cluster = Cluster::start(1, slow(), |setup| setup).await;
     let tenant = cluster.world.tenant().await;
     let calls = cluster.world.calls(&tenant);
@@ -89,6 +91,7 @@ async fn a_blocked_broker_is_answered_with_503_and_engines_go_on() {
 /// The database restarts under load: no request is accepted that was not stored, and everything accepted arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_database_loses_nothing() {
+    let _alone = alone().await;
     let total = size("SCALE_DATABASE", 10_000);
     let cluster = Cluster::start(2, slow(), |setup| setup).await;
     let tenant = cluster.world.tenant().await;

@@ -264,7 +264,7 @@ impl Driver {
                 self.worker.on_shares(&granted, asked, self.now());
             }
             Err(error) => {
-                tracing::warn!(%error, "shares of the tenants' rates cannot be had; they are asked for again");
+                tracing::warn!(%error, "no shares of the tenants' rates; they are asked for again");
             }
         }
     }

@@ -73,16 +73,13 @@ impl Worker {
         } = self;
         let mut turn = None;
         let pick = scheduler.next(now, |tenant, lane, handle, wanted| {
-            let Some(state) = jobs.get(handle) else {
+            let state = jobs.get(handle);
+            let Some(state) = state.filter(|_| shares.may_send(tenant, now)) else {
                 return Ready::No;
             };
             let left = if lane == Lane::Bulk { bulk_left } else { left };
             if left == 0 {
                 *starved = true;
-                return Ready::No;
-            }
-            if !shares.may_send(tenant, now) {
-                // It is asked for, and its grant wakes the tenant.
                 return Ready::No;
             }
             if state.phase == Phase::Unclaimed {
