@@ -5,11 +5,12 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use clarion_engine::delivery::dispatch::DispatchOptions;
+use clarion_engine::delivery::events::Events;
 use clarion_engine::delivery::retry::Policy;
 use clarion_engine::http2::{OriginError, TlsOptions};
 use clarion_engine::model::Millis;
 
-use crate::config::{Config, Retry};
+use crate::config::{self, Config, Retry};
 
 /// A duration as the engine counts it.
 pub(crate) fn millis(duration: Duration) -> Millis {
@@ -35,6 +36,15 @@ pub(crate) fn retry_policy(retry: &Retry) -> Policy {
         unauthorized_delay: millis(retry.unauthorized),
         jitter: retry.jitter,
         scale: retry.scale,
+    }
+}
+
+/// Of which recipients backends are told.
+pub(crate) fn events(events: config::Events) -> Events {
+    match events {
+        config::Events::Off => Events::Off,
+        config::Events::Failures => Events::Failures,
+        config::Events::All => Events::All,
     }
 }
 

@@ -55,6 +55,13 @@ pub const RELEASE_AHEAD: usize = 64;
 /// Bytes of leased job bodies held in memory.
 pub const PREFETCHED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Outcome events published at once by one process.
+pub const EVENTS_AT_ONCE: u32 = 256;
+/// Outcome events published at once by one process, bytes as the outbox keeps them; one more than fits, at most.
+pub const EVENTS_BYTES_AT_ONCE: u64 = 4 * 1024 * 1024;
+/// An outcome event that one process publishes is given to no other for this long.
+pub const EVENT_LEASE: Duration = Duration::from_secs(30);
+
 /// An engine hands over a slice only if it has read the control version within this time.
 pub const CONTROL_LEASE: Duration = Duration::from_secs(1);
 

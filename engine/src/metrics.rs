@@ -110,6 +110,13 @@ pub(crate) fn publish_request(outcome: &str) {
     counter!("clarion_publish_requests_total", "outcome" => outcome.to_owned()).increment(1);
 }
 
+/// So many outcome events came to this: `published`, `refused` by the broker (and tried again), or `dropped`.
+pub(crate) fn outcome_events(outcome: &'static str, events: usize) {
+    if events > 0 {
+        counter!("clarion_outcome_events_total", "outcome" => outcome).increment(events as u64);
+    }
+}
+
 impl Default for EngineMetrics {
     fn default() -> Self {
         Self::new()
@@ -254,6 +261,11 @@ fn describe() {
         "clarion_publish_requests_total",
         Unit::Count,
         "Messages that backends published straight to the queue, by what became of them"
+    );
+    describe_counter!(
+        "clarion_outcome_events_total",
+        Unit::Count,
+        "Outcome events by what became of them: published, refused by the broker and tried again, dropped"
     );
     describe_counter!(
         "clarion_alerts_total",

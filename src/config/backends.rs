@@ -52,6 +52,14 @@ impl Store {
     }
 }
 
+/// Of which recipients backends are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Events {
+    Off,
+    Failures,
+    All,
+}
+
 /// `[queue]`
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
@@ -62,6 +70,8 @@ pub(crate) struct Queue {
     pub(crate) is_quorum: bool,
     /// Ready-queues shared by all tenants; 0 gives each tenant its own.
     pub(crate) shards: u16,
+    /// Of which recipients backends are told, where the queue is a broker.
+    pub(crate) events: Events,
     /// Nothing is declared, only looked for.
     pub(crate) is_passive: bool,
     /// Authorities (PEM) that vouch for the broker beside the built-in ones.
@@ -91,6 +101,11 @@ impl Queue {
             prefix: from.fitting("queue.prefix", PREFIX_FORM, is_prefix),
             is_quorum: from.choice("queue.type", ("quorum", true), &[("classic", false)]),
             shards: from.number("queue.shards", 0..=1_024),
+            events: from.choice(
+                "queue.events",
+                ("failures", Events::Failures),
+                &[("all", Events::All), ("off", Events::Off)],
+            ),
             is_passive: from.flag("queue.passive"),
             ca_file: from.path("queue.ca_file", data_dir),
         }

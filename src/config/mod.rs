@@ -14,7 +14,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub(crate) use backends::{Queue, QueuePlace, Store, StorePlace};
+pub(crate) use backends::{Events, Queue, QueuePlace, Store, StorePlace};
 pub(crate) use layers::{DEFAULTS, Sources};
 pub(crate) use problem::ConfigError;
 pub(crate) use quantity::{parse_duration, show_duration};

@@ -250,6 +250,7 @@ pub(crate) struct Retention {
     pub(crate) payloads: Duration,
     pub(crate) dead: Duration,
     pub(crate) idempotency: Duration,
+    pub(crate) events: Duration,
 }
 
 impl Retention {
@@ -259,6 +260,7 @@ impl Retention {
             payloads: from.duration("retention.payloads", HOUR..=365 * DAY),
             dead: from.duration("retention.dead", HOUR..=365 * DAY),
             idempotency: from.duration("retention.idempotency", HOUR..=7 * DAY),
+            events: from.duration("retention.events", MINUTE..=7 * DAY),
         };
         from.contradiction(
             section.payloads > section.receipts,

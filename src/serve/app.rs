@@ -65,13 +65,18 @@ impl App {
         let process = Uuid::new_v4();
         let master_key = Arc::new(Keys::master(config)?);
         let signing_key = Keys::signing(config)?;
-        let Opened { store, broker } = backends::open(config, role, process).await?;
+        let Opened {
+            store,
+            broker,
+            events,
+        } = backends::open(config, role, process).await?;
         let store_clock = StoreClock::start(&store)
             .await
             .context("reading the store's clock")?;
         let backends = Backends {
             store: Arc::clone(&store),
             broker: Arc::clone(&broker),
+            events,
             master_key: Arc::clone(&master_key),
             bulk_accepted: Arc::new(Notify::new()),
             waiting_written: Arc::new(Notify::new()),

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use clarion_engine::broker::Broker;
 use clarion_engine::broker::embedded::EmbeddedBroker;
 use clarion_engine::broker::rabbitmq::{QueueType, RabbitBroker, RabbitOptions};
+use clarion_engine::broker::{Broker, EventExchange};
 use clarion_engine::datadir::DataDir;
 use clarion_engine::store::Store;
 use clarion_engine::store::postgres::{self, PostgresStore};
@@ -15,12 +15,14 @@ use clarion_engine::store::sqlite::{self, SqliteStore};
 use uuid::Uuid;
 
 use super::Role;
-use crate::config::{Config, QueuePlace, StorePlace};
+use crate::config::{Config, Events, QueuePlace, StorePlace};
 
 /// What a process works on.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) broker: Arc<dyn Broker>,
+    /// Where outcome events go, if they are wanted and the queue has a place for them.
+    pub(crate) events: Option<Arc<dyn EventExchange>>,
 }
 
 /// Opens both. The data directory is locked where one of them lies in it.
@@ -42,8 +44,12 @@ pub(crate) async fn open(config: &Config, role: Role, process: Uuid) -> anyhow::
         false => None,
     };
     let store = open_store(config, lock.as_ref(), process).await?;
-    let broker = open_queue(config, lock.as_ref(), role).await?;
-    Ok(Opened { store, broker })
+    let (broker, events) = open_queue(config, lock.as_ref(), role).await?;
+    Ok(Opened {
+        store,
+        broker,
+        events,
+    })
 }
 
 async fn open_store(
@@ -79,14 +85,13 @@ async fn open_queue(
     config: &Config,
     lock: Option<&Arc<DataDir>>,
     role: Role,
-) -> anyhow::Result<Arc<dyn Broker>> {
+) -> anyhow::Result<(Arc<dyn Broker>, Option<Arc<dyn EventExchange>>)> {
     match (&config.queue.place, lock) {
         (QueuePlace::Sqlite(path), Some(data_dir)) => {
             make_parent(path)?;
             let queue = EmbeddedBroker::open(path, Arc::clone(data_dir)).await;
-            Ok(Arc::new(queue.with_context(|| {
-                format!("opening the queue {}", path.display())
-            })?))
+            let queue = queue.with_context(|| format!("opening the queue {}", path.display()))?;
+            Ok((Arc::new(queue), None))
         }
         (QueuePlace::Amqp(url), _) => {
             let mut options = RabbitOptions::new(url.reveal(), role.as_str());
@@ -97,11 +102,16 @@ async fn open_queue(
                 false => QueueType::Classic,
             };
             options.shards = std::num::NonZeroU16::new(config.queue.shards);
+            let wants_events = role.delivers() && config.queue.events != Events::Off;
+            options.events = wants_events;
             options.passive = config.queue.is_passive;
             let queue = RabbitBroker::connect(options).await;
-            Ok(Arc::new(queue.context(
-                "connecting to the queue: is RabbitMQ running where queue.url says?",
-            )?))
+            let queue =
+                Arc::new(queue.context(
+                    "connecting to the queue: is RabbitMQ running where queue.url says?",
+                )?);
+            let events: Arc<dyn EventExchange> = Arc::clone(&queue) as _;
+            Ok((queue, wants_events.then_some(events)))
         }
         (QueuePlace::Sqlite(_), None) => bail!("the data directory is not locked"),
     }

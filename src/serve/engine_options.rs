@@ -31,6 +31,7 @@ pub(super) fn engine_options(
             policy: wiring::retry_policy(&config.retry),
             rate: Rate::new(config.limits.rate, Some(config.limits.burst)),
             shares_rates: config.store.is_shared(),
+            events: wiring::events(config.queue.events),
             seed: process.as_u64_pair().1,
         },
         dispatch: wiring::dispatch_options(config).context("reading the provider endpoints")?,
@@ -40,6 +41,7 @@ pub(super) fn engine_options(
             dead: config.retention.dead,
             idempotency: config.retention.idempotency,
         },
+        events_kept: config.retention.events,
         grace: config.server.shutdown_grace,
         on_answered: hooks.on_answered,
     })

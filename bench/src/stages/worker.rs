@@ -3,6 +3,7 @@
 
 use anyhow::{Result, ensure};
 use clarion_engine::broker::{LeaseId, QueueName};
+use clarion_engine::delivery::events::Events;
 use clarion_engine::delivery::limiter::Rate;
 use clarion_engine::delivery::retry::Policy;
 use clarion_engine::delivery::worker::{Action, Message, Options, SliceOut, Worker};
@@ -61,6 +62,7 @@ impl Rig {
             policy: Policy::default(),
             rate: Rate::new(RATE, None),
             shares_rates: false,
+            events: Events::Off,
             seed: 1,
         });
         let body = Envelope::encode(&[job])?;

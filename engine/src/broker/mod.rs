@@ -92,6 +92,40 @@ pub struct Subscription {
     pub deliveries: mpsc::Receiver<Delivery>,
 }
 
+/// What is told to whoever has bound a queue of their own for a tenant.
+#[derive(Clone)]
+pub struct Event {
+    /// Whose it is; also the routing key.
+    pub tenant: TenantId,
+    /// The same whenever it is published again.
+    pub id: String,
+    /// The payload, JSON.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("tenant", &self.tenant)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where outcome events go, on a broker that others can bind queues on.
+#[async_trait]
+pub trait EventExchange: Send + Sync + fmt::Debug {
+    /// Whether events would be taken now.
+    fn takes_events(&self) -> bool;
+
+    /// Publishes all, in their order, and says of each whether the broker confirmed it. One that no queue is bound for is
+    /// confirmed and gone.
+    ///
+    /// # Errors
+    /// On any error each event may or may not have been published.
+    async fn publish_events(&self, events: Vec<Event>) -> Result<Vec<bool>, Error>;
+}
+
 /// Why the queue could not do something.
 #[derive(Debug, Error)]
 pub enum Error {

@@ -10,7 +10,7 @@ pub struct OutcomeEvent {
     /// The version of this contract.
     #[schema(example = 1)]
     pub v: u32,
-    /// The receipt's id.
+    /// The receipt's id: the job's and the place of the receipt among its receipts, joined by a dot.
     #[schema(max_length = 128)]
     pub id: String,
     /// Whose notification it is; also the routing key.
@@ -26,7 +26,8 @@ pub struct OutcomeEvent {
     /// When it was recorded.
     #[schema(format = "date-time")]
     pub at: String,
-    /// Those that were not accepted, or all, as the deployment is configured.
+    /// Those that were not accepted, or all, as the deployment is configured; in the order of the request. A job may tell of
+    /// its recipients in several events, of each in one.
     pub recipients: Vec<RecipientOutcome>,
 }
 
@@ -38,10 +39,10 @@ pub struct RecipientOutcome {
     /// `accepted`, `unregistered`, `rejected`, `expired`, `exhausted`, `cancelled`, `dead`, `no_device` or `unknown`.
     /// Accepted by the provider is not delivered to the device.
     pub state: String,
-    /// The user, where the entry named one.
+    /// The user of a failed push, where the entry named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
-    /// `ios`, `watchos` or `android`, where a device was met.
+    /// `ios`, `watchos` or `android`: of a failed push, where a device was met.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
     /// The device token of a failed push: the tenant's own data.

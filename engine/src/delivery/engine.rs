@@ -1,4 +1,4 @@
-//! The engine's wiring: worker, feeder, releaser and sweeper over a store and a broker.
+//! The engine's wiring: worker, feeder, releaser, reporter and sweeper over a store and a broker.
 //! It must not know how store and broker are built.
 
 use std::sync::Arc;
@@ -11,13 +11,15 @@ use tokio::task::JoinSet;
 
 use super::dispatch::{DispatchOptions, Dispatcher};
 use super::driver::{Driver, Inputs, Parts};
+use super::events::Events;
 use super::feeder::Feeder;
 use super::releaser::{Released, Releaser};
+use super::reporter::Reporter;
 use super::routes::RouteLoader;
 use super::sweeper::{Retention, Sweeper};
 use super::worker::{Options, Worker};
 use super::{Clock, Command};
-use crate::broker::Broker;
+use crate::broker::{Broker, EventExchange};
 use crate::delivery::worker::CREDIT_AT_REST;
 use crate::limits::CONTROL_LEASE;
 use crate::metrics::EngineMetrics;
@@ -38,6 +40,8 @@ pub struct EngineOptions {
     pub dispatch: DispatchOptions,
     /// How long things are kept.
     pub retention: Retention,
+    /// How long outcome events that cannot be published are kept.
+    pub events_kept: Duration,
     /// How long a stop may take.
     pub grace: Duration,
     /// Told of answered requests.
@@ -61,6 +65,8 @@ pub struct Backends {
     pub store: Arc<dyn Store>,
     /// The queue.
     pub broker: Arc<dyn Broker>,
+    /// Where outcome events go; without it none are written, whatever the options say.
+    pub events: Option<Arc<dyn EventExchange>>,
     /// Opens provider credentials.
     pub master_key: Arc<MasterKey>,
     /// Told when a bulk was accepted.
@@ -164,6 +170,52 @@ impl EngineHandle {
     }
 }
 
+/// What works beside the driver: feeder, releaser, reporter and sweeper.
+struct Beside {
+    released: Released,
+    event_written: Arc<Notify>,
+    unrecorded_max: usize,
+    retention: Retention,
+    events_kept: Duration,
+}
+
+impl Beside {
+    fn spawn(self, with: Backends, tasks: &mut JoinSet<()>, stopped: &watch::Receiver<bool>) {
+        let feeder = Feeder {
+            store: Arc::clone(&with.store),
+            broker: Arc::clone(&with.broker),
+            wake: with.bulk_accepted,
+            unrecorded_max: self.unrecorded_max,
+            clock: Arc::clone(&with.clock),
+        };
+        tasks.spawn(feeder.run(stopped.clone()));
+        let releaser = Releaser {
+            store: Arc::clone(&with.store),
+            broker: with.broker,
+            wake: with.waiting_written,
+            released: self.released,
+            clock: Arc::clone(&with.clock),
+        };
+        tasks.spawn(releaser.run(stopped.clone()));
+        if let Some(exchange) = with.events {
+            let reporter = Reporter {
+                store: Arc::clone(&with.store),
+                exchange,
+                wake: self.event_written,
+                kept: self.events_kept,
+                clock: Arc::clone(&with.clock),
+            };
+            tasks.spawn(reporter.run(stopped.clone()));
+        }
+        let sweeper = Sweeper {
+            store: with.store,
+            retention: self.retention,
+            clock: with.clock,
+        };
+        tasks.spawn(sweeper.run(stopped.clone()));
+    }
+}
+
 impl Engine {
     /// Starts delivering.
     ///
@@ -172,30 +224,33 @@ impl Engine {
     pub async fn start(options: EngineOptions, backends: Backends) -> Result<Self, StartError> {
         let (stop, stopped) = watch::channel(false);
         let (commands, command_rx) = mpsc::channel(COMMANDS_MAX);
-        let unrecorded_max = options.worker.unrecorded_max;
+        let beside = Beside {
+            released: Released::default(),
+            event_written: Arc::new(Notify::new()),
+            unrecorded_max: options.worker.unrecorded_max,
+            retention: options.retention,
+            events_kept: options.events_kept,
+        };
         let (dispatcher, dispatched) = Dispatcher::start(options.dispatch)?;
         let subscription = backends.broker.subscribe(CREDIT_AT_REST).await?;
-        let (released, pulse) = (Released::default(), Pulse::default());
-        let Backends {
-            store,
-            broker,
-            master_key,
-            bulk_accepted,
-            waiting_written,
-            clock,
-        } = backends;
+        let mut worker = options.worker;
+        if backends.events.is_none() {
+            worker.events = Events::Off;
+        }
+        let pulse = Pulse::default();
         let parts = Parts {
-            store: Arc::clone(&store),
-            broker: Arc::clone(&broker),
+            store: Arc::clone(&backends.store),
+            broker: Arc::clone(&backends.broker),
             dispatcher: Arc::new(dispatcher),
             loader: Arc::new(RouteLoader {
-                store: Arc::clone(&store),
-                master_key,
+                store: Arc::clone(&backends.store),
+                master_key: Arc::clone(&backends.master_key),
             }),
-            feeder: Arc::clone(&bulk_accepted),
-            releaser: Arc::clone(&waiting_written),
-            released: released.clone(),
-            clock: Arc::clone(&clock),
+            feeder: Arc::clone(&backends.bulk_accepted),
+            releaser: Arc::clone(&backends.waiting_written),
+            reporter: Arc::clone(&beside.event_written),
+            released: beside.released.clone(),
+            clock: Arc::clone(&backends.clock),
             pulse: pulse.clone(),
             metrics: EngineMetrics::new(),
             on_answered: options.on_answered,
@@ -206,30 +261,9 @@ impl Engine {
             commands: command_rx,
             stop: stopped.clone(),
         };
-        let feeder = Feeder {
-            store: Arc::clone(&store),
-            broker: Arc::clone(&broker),
-            wake: bulk_accepted,
-            unrecorded_max,
-            clock: Arc::clone(&clock),
-        };
-        let releaser = Releaser {
-            store: Arc::clone(&store),
-            broker,
-            wake: waiting_written,
-            released,
-            clock: Arc::clone(&clock),
-        };
-        let sweeper = Sweeper {
-            store,
-            retention: options.retention,
-            clock,
-        };
         let mut tasks = JoinSet::new();
-        tasks.spawn(Driver::new(parts, Worker::new(options.worker)).run(inputs, options.grace));
-        tasks.spawn(feeder.run(stopped.clone()));
-        tasks.spawn(releaser.run(stopped.clone()));
-        tasks.spawn(sweeper.run(stopped));
+        tasks.spawn(Driver::new(parts, Worker::new(worker)).run(inputs, options.grace));
+        beside.spawn(backends, &mut tasks, &stopped);
         Ok(Self {
             pulse,
             stop,

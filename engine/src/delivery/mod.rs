@@ -7,6 +7,7 @@
 //! - [`breaker`]: whether a credential's provider is worth a try
 //! - [`settle`]: what follows a send, the one decision point
 //! - [`retry`]: when something is tried again, and when it ends
+//! - [`events`]: what backends are told of a record's part
 //! - [`brake`]: whether the provider's word on dead devices is believed
 //! - [`dispatch`]: the delivery threads, which hand prepared pushes to the providers
 //!
@@ -17,9 +18,11 @@ pub mod breaker;
 pub mod dispatch;
 mod driver;
 pub mod engine;
+pub mod events;
 pub mod feeder;
 pub mod limiter;
 pub mod releaser;
+mod reporter;
 pub mod retry;
 pub mod routes;
 pub mod scheduler;

@@ -368,6 +368,7 @@ impl Intake {
             accepted: Vec::new(),
             waiting: vec![waiting],
             dead: None,
+            event: None,
         };
         // Fenced means that the job has a record: it is on its way, or was set aside before.
         self.store.commit(self.writer, &[settlement], now).await?;

@@ -14,6 +14,7 @@ mod devices;
 mod idempotency;
 mod log;
 mod notifications;
+mod outbox;
 mod pages;
 pub mod postgres;
 mod rates;
@@ -36,6 +37,7 @@ pub use idempotency::{Begun, Idempotency, StoredAnswer};
 pub use notifications::{
     FailureRow, NotificationState, NotificationStatus, Notifications, PageOfEntries,
 };
+pub use outbox::{Outbox, OutboxRow};
 pub use pages::{Pages, ReservedPage, StalePages};
 pub use rates::{RateWish, Rates};
 pub use records::{
@@ -112,6 +114,7 @@ pub trait Store:
     + Notifications
     + Pages
     + Records
+    + Outbox
     + Waiting
     + Dead
     + Idempotency

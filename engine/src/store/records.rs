@@ -151,6 +151,8 @@ pub struct Settlement {
     pub waiting: Vec<WaitingRow>,
     /// The job becomes a dead row; only with an end.
     pub dead: Option<NewDead>,
+    /// What backends are told of this part, as the outbox keeps it.
+    pub event: Option<Vec<u8>>,
 }
 
 /// Whether a settlement was written.
@@ -177,7 +179,7 @@ pub trait Records: Send + Sync {
 
     /// Commits many settlements in one transaction; one answer per settlement, in order. For each that is taken: the part is
     /// appended, the notification's counts, pages and open jobs follow (a notification without a row gets one), failures,
-    /// prunes, suspects and waiting rows are written. A fenced one leaves no trace.
+    /// prunes, suspects, waiting rows and the event are written. A fenced one leaves no trace.
     ///
     /// # Errors
     /// [`Error::Data`] when one of the group cannot be written: commit one by one to find it. Nothing is written then.

@@ -6,6 +6,7 @@ mod clauses;
 mod embedded;
 mod place;
 mod rabbitmq;
+mod rabbitmq_events;
 mod rabbitmq_faults;
 
 /// Runs clauses on every implementation.

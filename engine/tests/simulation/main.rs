@@ -16,6 +16,7 @@ mod provider;
 mod rng;
 mod scene;
 mod store;
+mod told;
 mod world;
 
 use std::fmt::Write;

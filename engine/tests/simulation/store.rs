@@ -253,6 +253,7 @@ impl Store {
             at: now,
             part: Some(part.clone()),
         });
+        crate::told::check(settlement, now)?;
         self.apply(settlement, now)?;
         Ok((CommitAnswer::Taken, true))
     }

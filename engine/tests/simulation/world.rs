@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use clarion_engine::broker::LeaseId;
+use clarion_engine::delivery::events::Events;
 use clarion_engine::delivery::limiter::Rate;
 use clarion_engine::delivery::retry::Policy;
 use clarion_engine::delivery::worker::{CREDIT_AT_REST, JobHandle, Options, Worker};
@@ -262,6 +263,7 @@ impl World {
             },
             rate: Rate::new(per_second, Some(burst)),
             shares_rates: false,
+            events: Events::All,
             seed: self.rng.next(),
         };
         self.processes

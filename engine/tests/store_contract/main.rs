@@ -7,6 +7,7 @@ mod devices;
 mod fencing;
 mod notifications;
 mod outages;
+mod outbox;
 mod pages;
 mod parallel;
 mod place;

@@ -214,6 +214,7 @@ pub(crate) fn settlement(job: &Job) -> Settlement {
         accepted: Vec::new(),
         waiting: Vec::new(),
         dead: None,
+        event: None,
     }
 }
 

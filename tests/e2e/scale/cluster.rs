@@ -72,6 +72,11 @@ impl Cluster {
         url.rsplit('/').next().unwrap().to_owned()
     }
 
+    /// First part of the names of exchanges and queues.
+    pub(crate) fn prefix(&self) -> &str {
+        self.shared["queue"]["prefix"].as_str().unwrap()
+    }
+
     /// Has RabbitMQ write down which queues there are. Until it does so by itself, some seconds after a quorum queue was made,
     /// a killed broker forgets the queue's members and comes back with a queue that nobody leads.
     pub(crate) fn settle(&self) {

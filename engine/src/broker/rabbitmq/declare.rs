@@ -41,11 +41,7 @@ impl Declarer {
     pub(super) async fn base(&self) -> Result<(), LinkError> {
         let names = &*self.names;
         let channel = self.link.channel().await?;
-        let durable = ExchangeDeclareOptions {
-            durable: true,
-            passive: self.is_passive,
-            ..ExchangeDeclareOptions::default()
-        };
+        let durable = exchange_options(self.is_passive);
         let exchange = |name: &str, kind, arguments| {
             answer(channel.exchange_declare(name.into(), kind, durable, arguments))
         };
@@ -166,6 +162,15 @@ impl Declarer {
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<Arc<str>>> {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An exchange that outlives the broker's restart; where this may not configure, only looked for.
+pub(super) fn exchange_options(is_passive: bool) -> ExchangeDeclareOptions {
+    ExchangeDeclareOptions {
+        durable: true,
+        passive: is_passive,
+        ..ExchangeDeclareOptions::default()
     }
 }
 

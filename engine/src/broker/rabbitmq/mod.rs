@@ -7,6 +7,7 @@ mod consumer;
 mod dead;
 mod declare;
 mod desk;
+mod events;
 mod flight;
 mod inbox;
 mod leases;
@@ -36,7 +37,7 @@ use self::leases::Taken;
 use self::link::{Connector, LinkError};
 use self::names::Names;
 use self::publisher::{Publisher, Tools};
-use super::{Broker, Error, Lease, Publish, QueueName, Subscription};
+use super::{Broker, Error, Event, EventExchange, Lease, Publish, QueueName, Subscription};
 use crate::metrics::BrokerMetrics;
 use crate::model::Millis;
 
@@ -76,6 +77,7 @@ impl RabbitBroker {
             connector: Arc::new(connector),
             names: Arc::clone(&names),
             is_passive: options.passive,
+            has_events: options.events,
             metrics: Arc::clone(&metrics),
         };
         let (stop, stopped) = watch::channel(false);
@@ -196,6 +198,20 @@ impl Broker for RabbitBroker {
         self.stop.send_replace(true);
         self.consuming.ended().await;
         self.publisher.ended().await;
+    }
+}
+
+#[async_trait]
+impl EventExchange for RabbitBroker {
+    fn takes_events(&self) -> bool {
+        self.publisher.is_ready()
+    }
+
+    async fn publish_events(&self, events: Vec<Event>) -> Result<Vec<bool>, Error> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.publisher.publish_events(events).await
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Names {
     pub(super) unroutable: String,
     /// Exchange and queue of dead letters.
     pub(super) dead: String,
+    /// The topic exchange of outcome events.
+    pub(super) events: String,
     /// The fanout exchange on which a queue's first publisher announces it.
     pub(super) announce: String,
     /// Who announces: this process hears its own announcements, too.
@@ -57,6 +59,7 @@ impl Names {
             jobs: format!("{prefix}.jobs"),
             unroutable: format!("{prefix}.unroutable"),
             dead: format!("{prefix}.dead"),
+            events: format!("{prefix}.events"),
             announce: format!("{prefix}.announce"),
             origin: uuid::Uuid::new_v4().to_string(),
             prefix,

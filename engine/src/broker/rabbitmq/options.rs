@@ -32,6 +32,8 @@ pub struct RabbitOptions {
     pub queue_type: QueueType,
     /// So many queues per lane, shared by all tenants, in place of one per tenant and lane.
     pub shards: Option<NonZeroU16>,
+    /// Outcome events are published: their exchange is declared, too.
+    pub events: bool,
     /// Declares nothing and only checks that everything is there: for brokers on which Clarion may not configure.
     pub passive: bool,
 }
@@ -49,6 +51,7 @@ impl RabbitOptions {
             prefix: "clarion".to_owned(),
             queue_type: QueueType::default(),
             shards: None,
+            events: false,
             passive: false,
         }
     }
@@ -62,6 +65,7 @@ impl fmt::Debug for RabbitOptions {
             .field("prefix", &self.prefix)
             .field("queue_type", &self.queue_type)
             .field("shards", &self.shards)
+            .field("events", &self.events)
             .field("passive", &self.passive)
             .finish_non_exhaustive()
     }

@@ -14,11 +14,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::declare::Declarer;
+use super::events::{self, Outlet};
 use super::flight::{Flight, Request};
 use super::link::{Backoff, Connector, Link, LinkError, answer};
 use super::names::{Names, ReadyQueue};
 use super::now;
-use crate::broker::{Error, Publish};
+use crate::broker::{self, Error, Publish};
 use crate::metrics::BrokerMetrics;
 
 /// Calls that may wait for the publisher.
@@ -47,7 +48,7 @@ const NO_QUEUE: Error =
 #[derive(Clone)]
 enum Gate {
     Down,
-    Up(Arc<Declarer>),
+    Up(Arc<Declarer>, Arc<Outlet>),
     /// The broker has stopped reading.
     Blocked,
 }
@@ -58,6 +59,7 @@ pub(super) struct Tools {
     pub(super) connector: Arc<Connector>,
     pub(super) names: Arc<Names>,
     pub(super) is_passive: bool,
+    pub(super) has_events: bool,
     pub(super) metrics: Arc<BrokerMetrics>,
 }
 
@@ -151,14 +153,32 @@ impl Publisher {
 
     fn declarer(&self) -> Result<Arc<Declarer>, Error> {
         match &*self.gate.borrow() {
-            Gate::Up(declarer) => Ok(Arc::clone(declarer)),
+            Gate::Up(declarer, _) => Ok(Arc::clone(declarer)),
             shut => Err(refusal(shut)),
+        }
+    }
+
+    /// Publishes outcome events, and says of each whether it was confirmed. Gives up as soon as the connection does.
+    pub(super) async fn publish_events(
+        &self,
+        events: Vec<broker::Event>,
+    ) -> Result<Vec<bool>, Error> {
+        let outlet = match &*self.gate.borrow() {
+            Gate::Up(_, outlet) => Arc::clone(outlet),
+            shut => return Err(refusal(shut)),
+        };
+        let mut gate = self.gate.clone();
+        tokio::select! {
+            published = outlet.publish(events, now()) => {
+                published.map_err(|error| Error::Connection(Box::new(error)))
+            }
+            refusal = shut(&mut gate) => Err(refusal),
         }
     }
 
     /// Whether a publish would be taken.
     pub(super) fn is_ready(&self) -> bool {
-        matches!(&*self.gate.borrow(), Gate::Up(_)) && !self.requests.is_closed()
+        matches!(&*self.gate.borrow(), Gate::Up(..)) && !self.requests.is_closed()
     }
 
     /// Messages that are ready in a queue.
@@ -187,7 +207,7 @@ impl Publisher {
 
 /// Waits until publishes are no longer taken.
 async fn shut(gate: &mut watch::Receiver<Gate>) -> Error {
-    let shut = gate.wait_for(|gate| !matches!(gate, Gate::Up(_))).await;
+    let shut = gate.wait_for(|gate| !matches!(gate, Gate::Up(..))).await;
     shut.map_or(CLOSING, |gate| refusal(&gate))
 }
 
@@ -199,7 +219,7 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 fn refusal(gate: &Gate) -> Error {
     match gate {
         Gate::Blocked => BLOCKED,
-        Gate::Down | Gate::Up(_) => DOWN,
+        Gate::Down | Gate::Up(..) => DOWN,
     }
 }
 
@@ -207,6 +227,7 @@ fn refusal(gate: &Gate) -> Error {
 struct Session {
     link: Arc<Link>,
     declarer: Arc<Declarer>,
+    outlet: Arc<Outlet>,
     channel: lapin::Channel,
     flight: Flight,
 }
@@ -282,11 +303,17 @@ impl Task {
         declarer.base().await?;
         let channel = link.channel().await?;
         answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        let declarer = Arc::new(declarer);
-        self.gate.send_replace(Gate::Up(Arc::clone(&declarer)));
+        if self.tools.has_events {
+            events::declare(&channel, &names, self.tools.is_passive).await?;
+        }
+        let outlet = Outlet::new(Arc::clone(&link), Arc::clone(&names), self.tools.is_passive);
+        let (declarer, outlet) = (Arc::new(declarer), Arc::new(outlet));
+        self.gate
+            .send_replace(Gate::Up(Arc::clone(&declarer), Arc::clone(&outlet)));
         Ok(Session {
             link,
             declarer,
+            outlet,
             flight: Flight::new(channel.clone(), names),
             channel,
         })
@@ -332,7 +359,8 @@ impl Task {
             Some(Event::ConnectionUnblocked) => {
                 tracing::info!("RabbitMQ takes publishes again");
                 let declarer = Arc::clone(&session.declarer);
-                self.gate.send_replace(Gate::Up(declarer));
+                let outlet = Arc::clone(&session.outlet);
+                self.gate.send_replace(Gate::Up(declarer, outlet));
             }
             // Of any channel: that on which queues are declared may be lost.
             Some(Event::Error(error)) if !session.stands() => return Err(error.into()),

@@ -184,6 +184,9 @@ impl Driver {
             self.parts
                 .metrics
                 .recorded(&settlement.part.counts, settlement.waiting.len());
+            if settlement.event.is_some() {
+                self.parts.reporter.notify_one();
+            }
         }
         if answer != CommitAnswer::Taken || !settlement.part.end {
             return;

@@ -84,6 +84,7 @@ pub(super) struct Parts {
     pub(super) loader: Arc<RouteLoader>,
     pub(super) feeder: Arc<Notify>,
     pub(super) releaser: Arc<Notify>,
+    pub(super) reporter: Arc<Notify>,
     pub(super) released: Released,
     pub(super) clock: Clock,
     pub(super) pulse: Pulse,

@@ -28,6 +28,7 @@ pub use self::route::Class;
 use self::route::Routes;
 use crate::broker::{LeaseId, QueueName};
 use crate::delivery::brake::Brakes;
+use crate::delivery::events::Events;
 use crate::delivery::limiter::{Limiter, Rate};
 use crate::delivery::retry::Policy;
 use crate::delivery::scheduler::Scheduler;
@@ -55,6 +56,8 @@ pub struct Options {
     pub rate: Rate,
     /// Other processes send for the same tenants: every rate is shared with them.
     pub shares_rates: bool,
+    /// Of which recipients backends are told.
+    pub events: Events,
     /// Seeds the jitter.
     pub seed: u64,
 }

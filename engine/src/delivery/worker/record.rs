@@ -4,6 +4,7 @@
 use super::job::{JobState, Pending, Phase};
 use super::{Action, JobHandle, Worker};
 use crate::broker::LeaseId;
+use crate::delivery::events::{self, Events};
 use crate::delivery::settle;
 use crate::model::{DeviceId, Entry, Envelope, FinalState, Job, Millis, Recipient};
 use crate::store::{CommitAnswer, DeadOrigin, NewDead, Part, Settlement, WaitingRow, WaitingWhy};
@@ -19,6 +20,7 @@ impl Worker {
     /// Cuts what is pending into a part and sends it to be committed; with the end, if nothing is left. One part of a job is
     /// under way at a time, because each must follow the last.
     pub(super) fn cut_part(&mut self, handle: JobHandle, now: Millis) {
+        let events = self.options.events;
         let Some(state) = self.jobs.get_mut(&handle) else {
             return;
         };
@@ -40,7 +42,7 @@ impl Worker {
             state.phase = Phase::Ending;
         }
         state.committing = Some(pending.covers);
-        let settlement = settlement(state, pending, waiting, end);
+        let settlement = settlement(state, pending, waiting, (end, events));
         self.actions
             .push(Action::Commit(handle, Box::new(settlement)));
     }
@@ -134,6 +136,7 @@ impl Worker {
             accepted: Vec::new(),
             waiting: Vec::new(),
             dead: Some(dead).filter(|_| part.end),
+            event: events::keep(self.options.events, &part, &[]),
             part,
             ..settlement.clone()
         }
@@ -296,9 +299,15 @@ fn settlement(
     state: &mut JobState,
     pending: Pending,
     waiting: Vec<WaitingRow>,
-    end: bool,
+    (end, events): (bool, Events),
 ) -> Settlement {
     let notification = &state.job.notification;
+    let part = Part {
+        seq: state.next_seq,
+        counts: pending.counts,
+        block: pending.block,
+        end,
+    };
     Settlement {
         key: state.key.clone(),
         kind: state.job.kind,
@@ -309,12 +318,8 @@ fn settlement(
         entries: u32::try_from(state.job.entries.len()).unwrap_or(u32::MAX),
         digest: state.digest,
         resolved: if end { state.resolved_here() } else { 0 },
-        part: Part {
-            seq: state.next_seq,
-            counts: pending.counts,
-            block: pending.block,
-            end,
-        },
+        event: events::keep(events, &part, &pending.failures),
+        part,
         failures: pending.failures,
         prunes: pending.prunes,
         suspects: pending.suspects,

@@ -1,5 +1,5 @@
 //! What a group of settlements writes besides their parts: counts, ends of pages, failures, devices, what
-//! waits, what died. It must not know of fencing: it sees only settlements whose part was taken.
+//! waits, what died, what is told. It must not know of fencing: it sees only settlements whose part was taken.
 
 use sqlx::PgConnection;
 
@@ -7,7 +7,7 @@ use super::super::changes::{Change, changes};
 use super::super::{Error, Failure, JobKey, Settlement, WaitingRow};
 use super::columns::{Coded, Id, column, int};
 use super::notifications::{FINISHED, RUNNING};
-use super::{dead, devices, pages, waiting};
+use super::{dead, devices, outbox, pages, waiting};
 use crate::model::Millis;
 
 // A notification that was published directly gets its row here: one page, which its first job closes. A row
@@ -83,7 +83,7 @@ pub(super) async fn apply(
     for row in written.iter().filter_map(|s| s.dead.as_ref()) {
         dead::insert(connection, row, now).await?;
     }
-    Ok(())
+    outbox::insert(connection, written, now).await
 }
 
 /// What [`COUNT`] offers of one notification.

@@ -12,6 +12,7 @@ mod devices;
 mod idempotency;
 mod migrate;
 mod notifications;
+mod outbox;
 mod pages;
 #[cfg(test)]
 mod plans;

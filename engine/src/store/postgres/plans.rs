@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::session::{connect_once, prepare};
 use super::{OpenOptions, PATIENCE_DEFAULT, PostgresStore};
-use super::{commit, dead, devices, pages, purge, rates, records, stale, waiting};
+use super::{commit, dead, devices, outbox, pages, purge, rates, records, stale, waiting};
 
 /// How a prepared statement would be run, whatever its arguments.
 async fn plan(connection: &mut PgConnection, sql: &str) -> Vec<String> {
@@ -80,6 +80,7 @@ async fn no_statement_walks_a_table() {
         commit::STATEMENTS,
         dead::STATEMENTS,
         devices::STATEMENTS,
+        outbox::STATEMENTS,
         pages::STATEMENTS,
         rates::STATEMENTS,
         records::STATEMENTS,

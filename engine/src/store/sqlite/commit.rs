@@ -1,5 +1,5 @@
 //! What a group of settlements writes besides their parts: counts, ends of pages, failures, devices, what
-//! waits, what died. It must not know of fencing: it sees only settlements whose part was taken.
+//! waits, what died, what is told. It must not know of fencing: it sees only settlements whose part was taken.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::super::changes::{Change, changes};
 use super::super::{Error, Failure, JobKey, Settlement, WaitingRow};
 use super::columns::{Coded, bytes, int};
 use super::devices::{DeadDevice, mark, prune};
-use super::{dead, pages, waiting};
+use super::{dead, outbox, pages, waiting};
 use crate::datadir::{Batch, Rows};
 use crate::model::{DeviceId, Millis, TenantId};
 
@@ -88,7 +88,7 @@ pub(super) async fn apply(
     for row in written.iter().filter_map(|s| s.dead.as_ref()) {
         dead::insert(connection, row, now).await?;
     }
-    Ok(())
+    outbox::insert(connection, written, now).await
 }
 
 fn by_tenant<'a>(

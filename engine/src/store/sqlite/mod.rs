@@ -10,6 +10,7 @@ mod dead;
 mod devices;
 mod idempotency;
 mod notifications;
+mod outbox;
 mod pages;
 #[cfg(test)]
 mod plans;
@@ -37,6 +38,7 @@ use crate::model::TenantId;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_dead_requests.sql"),
+    include_str!("migrations/0003_outbox.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 3;

@@ -4,7 +4,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use super::{MIGRATIONS, commit, devices, pages, purge, rates, records, waiting};
+use super::{MIGRATIONS, commit, devices, outbox, pages, purge, rates, records, waiting};
 use crate::datadir::{Rows, migrate};
 
 async fn plan(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
@@ -30,6 +30,7 @@ async fn no_statement_walks_a_table() {
     let rows: Vec<&Rows> = [
         commit::STATEMENTS,
         devices::STATEMENTS,
+        outbox::STATEMENTS,
         pages::STATEMENTS,
         rates::STATEMENTS,
         records::STATEMENTS,
@@ -41,6 +42,7 @@ async fn no_statement_walks_a_table() {
     statements.extend(parts.map(|(table, key)| purge::delete_parts(table, key)));
     statements.push(purge::DELETE_FORGOTTEN.to_owned());
     statements.extend(purge::BY_TIME.iter().map(|(sql, _)| (*sql).to_owned()));
+    statements.push(outbox::FREE.to_owned());
     statements.extend(pages::STALE.map(str::to_owned));
     for sql in statements {
         for step in plan(&mut connection, &sql).await {
