@@ -92,11 +92,34 @@ async fn an_engine_finds_a_new_tenant_by_its_first_message() {
 }
 
 #[tokio::test]
-async fn what_no_queue_takes_is_not_accepted_and_the_next_is() {
+async fn what_no_queue_takes_is_published_again_once_the_queue_is_declared_again() {
     let options = test_options();
     let broker = connect(&options).await;
-    let q = queue("acme");
+    let (q, other) = (queue("acme"), queue("other"));
     publish(&broker, &q, &["a"]).await;
+    let operator = Operator::of(&options).await;
+    operator.unbind(&q).await;
+    // Only what was refused: no message is taken twice.
+    let both = vec![message(&other, "once"), message(&q, "b")];
+    broker.publish(both).await.unwrap();
+    assert_eq!(operator.count(&operator.name(&other)).await, 1);
+    let mut subscription = broker.subscribe(1).await.unwrap();
+    let mut taken = drain(&broker, &mut subscription, 3).await;
+    taken.sort();
+    assert_eq!(taken, ["a", "b", "once"]);
+}
+
+#[tokio::test]
+async fn what_no_queue_takes_in_the_end_is_not_accepted() {
+    let options = test_options();
+    let q = queue("acme");
+    publish(&connect(&options).await, &q, &["a"]).await;
+    // It may not declare the queue again.
+    let passive = RabbitOptions {
+        passive: true,
+        ..options.clone()
+    };
+    let broker = connect(&passive).await;
     let operator = Operator::of(&options).await;
     operator.unbind(&q).await;
     let refused = broker.publish(vec![message(&q, "lost")]).await;
@@ -104,10 +127,27 @@ async fn what_no_queue_takes_is_not_accepted_and_the_next_is() {
         matches!(refused, Err(Error::NotConfirmed(_))),
         "{refused:?}"
     );
-    // It declares the queue again before the next.
-    publish(&broker, &q, &["b"]).await;
-    let mut subscription = broker.subscribe(1).await.unwrap();
-    assert_eq!(drain(&broker, &mut subscription, 2).await, ["a", "b"]);
+    assert_eq!(operator.count(&operator.name(&q)).await, 1);
+}
+
+/// The first messages of a new tenant may come through several processes at once.
+#[tokio::test]
+async fn a_queue_that_is_made_by_many_at_once_takes_what_all_of_them_publish() {
+    let options = test_options();
+    let mut brokers = Vec::new();
+    for _ in 0..4 {
+        brokers.push(std::sync::Arc::new(connect(&options).await));
+    }
+    for round in 0..10 {
+        let calls = brokers.iter().map(|broker| {
+            let broker = std::sync::Arc::clone(broker);
+            let q = queue(&format!("new-{round}"));
+            tokio::spawn(async move { broker.publish(vec![message(&q, "first")]).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap().unwrap();
+        }
+    }
 }
 
 /// Without the queue behind the alternate exchange messages are returned, and the library hands a returned message to

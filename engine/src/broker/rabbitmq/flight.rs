@@ -27,12 +27,15 @@ const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// The delivery mode that has a message written to disk.
 const PERSISTENT: u8 = 2;
 
+/// What a call's messages came to: those that the broker refused with a nack, which are in no queue.
+pub(super) type Answered = Result<Vec<Publish>, broker::Error>;
+
 /// Messages of one call.
 pub(super) struct Request {
     pub(super) messages: Vec<Publish>,
     /// Its share of the bytes that may wait.
     pub(super) share: OwnedSemaphorePermit,
-    pub(super) answer: oneshot::Sender<Result<(), broker::Error>>,
+    pub(super) answer: oneshot::Sender<Answered>,
 }
 
 /// Why a message was not confirmed.
@@ -61,6 +64,7 @@ struct Settled {
     /// Its number, which the broker carries as message id.
     number: u64,
     queue: Arc<str>,
+    message: Publish,
     confirmation: lapin::Result<Confirmation>,
 }
 
@@ -72,7 +76,8 @@ struct InFlight {
 
 struct Batch {
     left: usize,
-    answer: Option<oneshot::Sender<Result<(), broker::Error>>>,
+    answer: Option<oneshot::Sender<Answered>>,
+    nacked: Vec<Publish>,
     _share: OwnedSemaphorePermit,
 }
 
@@ -137,6 +142,7 @@ impl Flight {
         let batch = Batch {
             left: request.messages.len(),
             answer: Some(request.answer),
+            nacked: Vec::new(),
             _share: request.share,
         };
         self.batches.insert(self.batches_taken, batch);
@@ -194,11 +200,13 @@ impl Flight {
                 let written = channel.basic_publish(exchange, key, options, body, properties);
                 written.await?.await
             };
+            let confirmation = confirmation.await;
             Settled {
                 batch,
                 number,
                 queue: ready.name,
-                confirmation: confirmation.await,
+                message,
+                confirmation,
             }
         }));
     }
@@ -226,14 +234,22 @@ impl Flight {
                 Ok(Confirmation::Nack(_) | Confirmation::NotRequested) => Some(Refusal::Nacked),
                 Err(error) => Some(Refusal::Broken(error)),
             };
-            match &refusal {
-                Some(Refusal::Returned) => landed.returned += 1,
-                Some(Refusal::Nacked) => landed.nacked += 1,
-                _ => {}
-            }
-            if let Some(refusal) = refusal {
+            if refusal.is_some() {
                 landed.suspects.push(message.queue);
-                self.refuse(message.batch, refusal);
+            }
+            match refusal {
+                None => {}
+                // The caller may try it again, once all others of the call are settled.
+                Some(Refusal::Nacked) => {
+                    landed.nacked += 1;
+                    if let Some(batch) = self.batches.get_mut(&message.batch) {
+                        batch.nacked.push(message.message);
+                    }
+                }
+                Some(refusal) => {
+                    landed.returned += usize::from(matches!(refusal, Refusal::Returned));
+                    self.refuse(message.batch, refusal);
+                }
             }
             self.count_down(message.batch);
         }
@@ -281,10 +297,11 @@ impl Flight {
         if batch.left == 0
             && let Some(Batch {
                 answer: Some(answer),
+                nacked,
                 ..
             }) = self.batches.remove(&id)
         {
-            drop(answer.send(Ok(())));
+            drop(answer.send(Ok(nacked)));
         }
     }
 }

@@ -242,10 +242,15 @@ impl Backoff {
     pub(super) fn pause(&mut self) -> Duration {
         let whole = self.next;
         self.next = (whole * 2).min(PAUSES.1);
-        let (draw, _) = uuid::Uuid::new_v4().as_u64_pair();
-        let percent = u32::try_from(draw % 51).unwrap_or_default();
-        whole * (50 + percent) / 100
+        jittered(whole)
     }
+}
+
+/// Between half of it and all of it.
+pub(super) fn jittered(whole: Duration) -> Duration {
+    let (draw, _) = uuid::Uuid::new_v4().as_u64_pair();
+    let percent = u32::try_from(draw % 51).unwrap_or_default();
+    whole * (50 + percent) / 100
 }
 
 #[cfg(test)]

@@ -26,15 +26,16 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use lapin::options::BasicAckOptions;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use self::dead::{DeadBatch, DeadLetter};
 pub use self::options::{QueueType, RabbitOptions};
 
 use self::consumer::{Consuming, hand_out};
 use self::desk::Desk;
+use self::flight::Refusal;
 use self::leases::Taken;
-use self::link::{Connector, LinkError};
+use self::link::{Connector, LinkError, jittered};
 use self::names::Names;
 use self::publisher::{Publisher, Tools};
 use super::{Broker, Error, Event, EventExchange, Lease, Publish, QueueName, Subscription};
@@ -45,6 +46,12 @@ use crate::model::Millis;
 const DELIVERIES_MAX: usize = 256;
 /// Acks are written within this time, or the connection is given up.
 const ACK_WITHIN: Duration = Duration::from_secs(5);
+/// How often what the broker refused with a nack is published again: it is in no queue.
+const NACKS_MAX: u32 = 2;
+/// Pause before that, growing by as much each time and shortened at random.
+const NACK_PAUSE: Duration = Duration::from_millis(150);
+/// A call that has taken as long is not tried again.
+const NACKED_WITHIN: Duration = Duration::from_secs(2);
 /// Queues whose depth one call asks for.
 const DEPTHS_MAX: usize = 10_000;
 
@@ -109,15 +116,25 @@ impl RabbitBroker {
 
 #[async_trait]
 impl Broker for RabbitBroker {
-    async fn publish(&self, messages: Vec<Publish>) -> Result<(), Error> {
-        if messages.is_empty() {
-            return Ok(());
+    async fn publish(&self, mut messages: Vec<Publish>) -> Result<(), Error> {
+        let (began, mut nacks) = (Instant::now(), 0);
+        while !messages.is_empty() {
+            // What this process publishes it also consumes, if it consumes at all.
+            for idle in self.publisher.prepare(&messages).await? {
+                self.desk.announced(idle);
+            }
+            messages = self.publisher.publish(messages).await?;
+            if messages.is_empty() {
+                break;
+            }
+            // Two processes that make a queue at once may have its first messages refused; a queue that is gone is made again.
+            nacks += 1;
+            if nacks > NACKS_MAX || began.elapsed() > NACKED_WITHIN {
+                return Err(Error::NotConfirmed(Box::new(Refusal::Nacked)));
+            }
+            sleep(jittered(NACK_PAUSE * nacks)).await;
         }
-        // What this process publishes it also consumes, if it consumes at all.
-        for idle in self.publisher.prepare(&messages).await? {
-            self.desk.announced(idle);
-        }
-        self.publisher.publish(messages).await
+        Ok(())
     }
 
     async fn subscribe(&self, rest: u32) -> Result<Subscription, Error> {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::declare::Declarer;
 use super::events::{self, Outlet};
-use super::flight::{Flight, Request};
+use super::flight::{Answered, Flight, Request};
 use super::link::{Backoff, Connector, Link, LinkError, answer};
 use super::names::{Names, ReadyQueue};
 use super::now;
@@ -100,8 +100,8 @@ impl Publisher {
         })
     }
 
-    /// Publishes to queues that are there, and waits for all confirms.
-    pub(super) async fn publish(&self, messages: Vec<Publish>) -> Result<(), Error> {
+    /// Publishes to queues that are there, and waits for all confirms. Returns the messages that were refused with a nack.
+    pub(super) async fn publish(&self, messages: Vec<Publish>) -> Answered {
         let confirmed = timeout(CONFIRM_WITHIN, async {
             let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
             let kib = u32::try_from((bytes / 1024 + 1).min(PENDING_KIB)).unwrap_or(u32::MAX);
