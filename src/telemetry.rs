@@ -17,6 +17,9 @@ const LATENCY_SUFFIX: &str = "_seconds";
 const SIZE_SUFFIX: &str = "_size";
 /// Bounds of size histograms: recipients of a slice, jobs of a commit, requests of a batch.
 const SIZE_BUCKETS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 512.0, 2048.0];
+/// Never logged, whatever `log.level` says: the AMQP library writes out returned messages, and their bodies hold what
+/// users are told.
+const SILENT: &str = "lapin::returned_messages=off";
 /// How often a histogram's samples are folded into its buckets. Until then each sample is held.
 pub(crate) const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -39,7 +42,7 @@ pub(crate) enum TelemetryError {
 /// # Errors
 /// When it was called before, or the filter is wrong.
 pub(crate) fn install_logs(log: &Log) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&log.level)?;
+    let filter = EnvFilter::try_new(&log.level)?.add_directive(SILENT.parse()?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match log.format {
         LogFormat::Text => lines.with_ansi(false).boxed(),

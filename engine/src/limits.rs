@@ -90,6 +90,10 @@ pub const BULK_BODY_MAX: usize = 16 * 1024 * 1024;
 pub const BODY_MAX: usize = 256 * 1024;
 /// Body of a request published straight to the queue, bytes.
 pub const PUBLISH_BYTES_MAX: usize = 1024 * 1024;
+/// Queues that published requests wait in, told apart by the tenant's hash; one more takes those that no binding names.
+pub const PUBLISH_SHARDS: u16 = 16;
+/// Bytes that one of them holds; beyond it the broker refuses, so that a publisher with confirms sees it.
+pub const PUBLISH_QUEUE_BYTES_MAX: i32 = 64 * 1024 * 1024;
 /// Recipients of a request published straight to the queue: about as many device tokens as its body holds.
 pub const PUBLISH_ENTRIES_MAX: usize = 10_000;
 /// Longest message id of a publisher, in characters.

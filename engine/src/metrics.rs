@@ -125,7 +125,7 @@ impl Default for EngineMetrics {
 
 /// The handles of one process's connections to a broker.
 pub struct BrokerMetrics {
-    reconnects: [Counter; 2],
+    reconnects: [Counter; 3],
     blocked: Counter,
     refused: [Counter; 2],
     cancelled: Counter,
@@ -143,7 +143,7 @@ impl BrokerMetrics {
     pub fn new() -> Self {
         describe_broker();
         Self {
-            reconnects: ["publish", "consume"]
+            reconnects: ["publish", "consume", "requests"]
                 .map(|purpose| counter!("clarion_broker_reconnects_total", "purpose" => purpose)),
             blocked: counter!("clarion_broker_blocked_total"),
             refused: ["returned", "nacked"]
@@ -160,6 +160,11 @@ impl BrokerMetrics {
     /// The connection that consumes was lost, and is being rebuilt.
     pub fn consuming_lost(&self) {
         self.reconnects[1].increment(1);
+    }
+
+    /// The connection that brings published requests was lost, and is being rebuilt.
+    pub fn requests_lost(&self) {
+        self.reconnects[2].increment(1);
     }
 
     /// The broker stopped taking publishes.

@@ -3,6 +3,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use clarion_engine::intake::Trust;
+
 use super::reader::{FILE_SUFFIX, Reader, fill};
 use super::secret::Secret;
 
@@ -74,6 +76,8 @@ pub(crate) struct Queue {
     pub(crate) events: Events,
     /// Nothing is declared, only looked for.
     pub(crate) is_passive: bool,
+    /// Who vouches for what backends publish straight to the queue; `None` when nobody may.
+    pub(crate) publish_trust: Option<Trust>,
     /// Authorities (PEM) that vouch for the broker beside the built-in ones.
     pub(crate) ca_file: Option<PathBuf>,
 }
@@ -107,6 +111,11 @@ impl Queue {
                 &[("all", Events::All), ("off", Events::Off)],
             ),
             is_passive: from.flag("queue.passive"),
+            publish_trust: from.choice(
+                "queue.publish_trust",
+                ("broker", Some(Trust::Broker)),
+                &[("api-key", Some(Trust::ApiKey)), ("off", None)],
+            ),
             ca_file: from.path("queue.ca_file", data_dir),
         }
     }

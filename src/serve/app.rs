@@ -10,6 +10,7 @@ use clarion_auth::token::{AccessTokenVerifier, Issuer, SigningKey};
 use clarion_engine::broker::Broker;
 use clarion_engine::delivery::Clock;
 use clarion_engine::delivery::engine::{AnswerHook, Backends, Engine, EngineHandle, Pulse};
+use clarion_engine::delivery::taker::Taker;
 use clarion_engine::delivery::worker::CLOCK_MARGIN;
 use clarion_engine::intake::Intake;
 use clarion_engine::limits::CONTROL_LEASE;
@@ -26,6 +27,7 @@ use super::Role;
 use super::backends::{self, Opened};
 use super::clock::StoreClock;
 use super::engine_options::engine_options;
+use super::outside::Outside;
 use crate::config::{Config, QueuePlace};
 use crate::keys::Keys;
 use crate::telemetry::UPKEEP_INTERVAL;
@@ -42,6 +44,7 @@ pub(crate) struct App {
     public: Option<SocketAddr>,
     admin: SocketAddr,
     engine: Option<Engine>,
+    outside: Option<Outside>,
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     faces: clarion_ingest::App,
@@ -65,11 +68,9 @@ impl App {
         let process = Uuid::new_v4();
         let master_key = Arc::new(Keys::master(config)?);
         let signing_key = Keys::signing(config)?;
-        let Opened {
-            store,
-            broker,
-            events,
-        } = backends::open(config, role, process).await?;
+        let opened = backends::open(config, role, process).await?;
+        let (store, broker) = (Arc::clone(&opened.store), Arc::clone(&opened.broker));
+        let events = opened.events.clone();
         let store_clock = StoreClock::start(&store)
             .await
             .context("reading the store's clock")?;
@@ -89,10 +90,12 @@ impl App {
         let at_engine = engine
             .as_ref()
             .map(|engine| (engine.handle(), engine.pulse()));
+        let intake = Arc::new(intake(config, &backends)?);
+        let outside = outside(config, role, &opened, (&intake, &backends))?;
         let faces = clarion_ingest::App::new(clarion_ingest::Parts {
             store: Arc::clone(&store),
             broker: Arc::clone(&broker),
-            intake: Arc::new(intake(config, &backends)?),
+            intake,
             access_tokens: verifier(config, &signing_key)?,
             sealer: master_key,
             config: ingest_config(config),
@@ -113,6 +116,7 @@ impl App {
             public: addresses.0,
             admin: addresses.1,
             engine,
+            outside,
             store,
             broker,
             faces,
@@ -145,6 +149,9 @@ impl App {
             }
         }
         self.faces.keys().flush().await;
+        if let Some(outside) = self.outside {
+            outside.stop().await;
+        }
         if let Some(engine) = self.engine {
             engine.stop().await;
         }
@@ -191,6 +198,25 @@ fn intake(config: &Config, backends: &Backends) -> anyhow::Result<Intake> {
         Arc::clone(&backends.bulk_accepted),
     )
     .with_default_life(config.retry.ttl_default))
+}
+
+/// What an engine does for those outside, on a queue that they can reach.
+fn outside(
+    config: &Config,
+    role: Role,
+    opened: &Opened,
+    (intake, backends): (&Arc<Intake>, &Backends),
+) -> anyhow::Result<Option<Outside>> {
+    let Some(broker) = opened.shared.as_ref().filter(|_| role.delivers()) else {
+        return Ok(None);
+    };
+    let taker = |trust| Taker {
+        intake: Arc::clone(intake),
+        store: Arc::clone(&backends.store),
+        trust,
+        clock: Arc::clone(&backends.clock),
+    };
+    Outside::start(broker, config.queue.publish_trust, taker).map(Some)
 }
 
 /// The sockets of a role: an engine has no public one.

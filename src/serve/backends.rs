@@ -23,6 +23,8 @@ pub(crate) struct Opened {
     pub(crate) broker: Arc<dyn Broker>,
     /// Where outcome events go, if they are wanted and the queue has a place for them.
     pub(crate) events: Option<Arc<dyn EventExchange>>,
+    /// The same queue, where backends can publish to it.
+    pub(crate) shared: Option<Arc<RabbitBroker>>,
 }
 
 /// Opens both. The data directory is locked where one of them lies in it.
@@ -44,11 +46,14 @@ pub(crate) async fn open(config: &Config, role: Role, process: Uuid) -> anyhow::
         false => None,
     };
     let store = open_store(config, lock.as_ref(), process).await?;
-    let (broker, events) = open_queue(config, lock.as_ref(), role).await?;
+    let (broker, shared) = open_queue(config, lock.as_ref(), role).await?;
+    let wanted = shared.as_ref().filter(|_| wants_events(config, role));
+    let events = wanted.map(|queue| Arc::clone(queue) as Arc<dyn EventExchange>);
     Ok(Opened {
         store,
         broker,
         events,
+        shared,
     })
 }
 
@@ -85,7 +90,7 @@ async fn open_queue(
     config: &Config,
     lock: Option<&Arc<DataDir>>,
     role: Role,
-) -> anyhow::Result<(Arc<dyn Broker>, Option<Arc<dyn EventExchange>>)> {
+) -> anyhow::Result<(Arc<dyn Broker>, Option<Arc<RabbitBroker>>)> {
     match (&config.queue.place, lock) {
         (QueuePlace::Sqlite(path), Some(data_dir)) => {
             make_parent(path)?;
@@ -102,19 +107,22 @@ async fn open_queue(
                 false => QueueType::Classic,
             };
             options.shards = std::num::NonZeroU16::new(config.queue.shards);
-            let wants_events = role.delivers() && config.queue.events != Events::Off;
-            options.events = wants_events;
+            options.events = wants_events(config, role);
             options.passive = config.queue.is_passive;
             let queue = RabbitBroker::connect(options).await;
             let queue =
                 Arc::new(queue.context(
                     "connecting to the queue: is RabbitMQ running where queue.url says?",
                 )?);
-            let events: Arc<dyn EventExchange> = Arc::clone(&queue) as _;
-            Ok((queue, wants_events.then_some(events)))
+            let broker: Arc<dyn Broker> = Arc::clone(&queue) as _;
+            Ok((broker, Some(queue)))
         }
         (QueuePlace::Sqlite(_), None) => bail!("the data directory is not locked"),
     }
+}
+
+fn wants_events(config: &Config, role: Role) -> bool {
+    role.delivers() && config.queue.events != Events::Off
 }
 
 fn make_parent(path: &Path) -> anyhow::Result<()> {

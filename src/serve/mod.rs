@@ -5,6 +5,7 @@ mod app;
 pub(crate) mod backends;
 mod clock;
 mod engine_options;
+mod outside;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

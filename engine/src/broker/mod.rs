@@ -2,6 +2,7 @@
 //! It must not know what is in a message beyond the queue it belongs to.
 
 pub mod embedded;
+mod published;
 pub mod rabbitmq;
 
 use std::fmt;
@@ -14,6 +15,8 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::model::{Lane, Millis};
+
+pub use published::Published;
 
 /// A ready-queue: one tenant's one lane.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

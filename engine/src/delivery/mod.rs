@@ -10,8 +10,9 @@
 //! - [`events`]: what backends are told of a record's part
 //! - [`brake`]: whether the provider's word on dead devices is believed
 //! - [`dispatch`]: the delivery threads, which hand prepared pushes to the providers
+//! - [`taker`]: what backends publish straight to the queue, through the door
 //!
-//! All but the last are synchronous state machines: events and `now` in, decisions out.
+//! All but the last two are synchronous state machines: events and `now` in, decisions out.
 
 pub mod brake;
 pub mod breaker;
@@ -29,6 +30,7 @@ pub mod scheduler;
 pub mod settle;
 pub mod shares;
 pub mod sweeper;
+pub mod taker;
 pub mod worker;
 
 use std::sync::Arc;

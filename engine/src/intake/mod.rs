@@ -14,6 +14,7 @@ mod reason;
 mod replay;
 pub mod request;
 mod take;
+mod used_keys;
 mod validate;
 
 use std::sync::Arc;
@@ -157,6 +158,7 @@ pub struct Intake {
     usual_expiry: Expiry,
     /// Closes first jobs that are set aside unsent.
     writer: Writer,
+    used_keys: used_keys::UsedKeys,
 }
 
 impl Intake {
@@ -182,6 +184,7 @@ impl Intake {
                 process: Uuid::new_v4(),
                 generation: 0,
             },
+            used_keys: used_keys::UsedKeys::default(),
         }
     }
 

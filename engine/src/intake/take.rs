@@ -163,7 +163,7 @@ impl Intake {
             return Err(Rejected::whole(Reason::InvalidRoutingKey, message).into());
         };
         if trust == Trust::ApiKey {
-            self.authorize(&tenant, incoming.api_key).await?;
+            self.authorize(&tenant, incoming.api_key, now).await?;
         }
         let caller = Caller {
             tenant,
@@ -177,14 +177,23 @@ impl Intake {
     }
 
     /// One text whatever is wrong, so that it tells nothing about which keys exist.
-    async fn authorize(&self, tenant: &TenantId, presented: Option<&str>) -> Result<(), Stop> {
+    async fn authorize(
+        &self,
+        tenant: &TenantId,
+        presented: Option<&str>,
+        now: Millis,
+    ) -> Result<(), Stop> {
         let record = match presented.map(api_key::parse) {
             Some(Ok(parsed)) => self.store.api_key(&parsed.key_id).await?,
             Some(Err(_)) | None => None,
         };
         let stored = record.as_ref().map(|record| &record.hash);
         let is_right = api_key::verify(stored, presented.unwrap_or_default());
-        if is_right && record.is_some_and(|record| record.tenant == *tenant) {
+        if is_right
+            && let Some(record) = record
+            && record.tenant == *tenant
+        {
+            self.used_keys.note(record.key_id, now);
             return Ok(());
         }
         let message = "send an API key of the routing key's tenant in the header x-api-key";

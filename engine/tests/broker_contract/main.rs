@@ -8,6 +8,7 @@ mod place;
 mod rabbitmq;
 mod rabbitmq_events;
 mod rabbitmq_faults;
+mod rabbitmq_published;
 
 /// Runs clauses on every implementation.
 macro_rules! contract {

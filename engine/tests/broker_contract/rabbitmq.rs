@@ -7,14 +7,15 @@ use std::time::Duration;
 use clarion_engine::broker::rabbitmq::{QueueType, RabbitBroker, RabbitOptions};
 use clarion_engine::broker::{Broker, Error, QueueName};
 use clarion_services::rabbitmq::shared;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 
 use crate::place::{PATIENCE, body, connect, drain, message, next, options, publish, queue, until};
 
 /// A connection of an operator, past the engine.
 pub(crate) struct Operator {
-    _connection: lapin::Connection,
+    connection: lapin::Connection,
     pub(crate) channel: lapin::Channel,
     prefix: String,
 }
@@ -27,7 +28,7 @@ impl Operator {
             .unwrap();
         Self {
             channel: connection.create_channel().await.unwrap(),
-            _connection: connection,
+            connection,
             prefix: options.prefix.clone(),
         }
     }
@@ -54,6 +55,22 @@ impl Operator {
             .queue_unbind(name.into(), exchange.into(), key.into(), none)
             .await
             .unwrap();
+    }
+
+    /// Waits until there is an exchange of this name.
+    pub(crate) async fn has_exchange(&self, name: &str) {
+        until("an exchange is there", async || {
+            // A refusal closes the channel.
+            let channel = self.connection.create_channel().await.unwrap();
+            let options = ExchangeDeclareOptions {
+                passive: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            let (kind, none) = (ExchangeKind::Topic, FieldTable::default());
+            let found = channel.exchange_declare(name.into(), kind, options, none);
+            found.await.is_ok()
+        })
+        .await;
     }
 
     async fn count(&self, name: &str) -> u32 {

@@ -139,10 +139,7 @@ impl Declarer {
         name: &str,
         arguments: FieldTable,
     ) -> Result<u32, LinkError> {
-        let mut options = QueueDeclareOptions::durable();
-        options.passive = self.is_passive;
-        let queue = answer(channel.queue_declare(name.into(), options, arguments)).await?;
-        Ok(queue.consumer_count())
+        declare_queue(channel, name, arguments, self.is_passive).await
     }
 
     /// One at a time, on a channel that is opened again after a refusal.
@@ -174,7 +171,25 @@ pub(super) fn exchange_options(is_passive: bool) -> ExchangeDeclareOptions {
     }
 }
 
-async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<(), LinkError> {
+/// Declares a queue, or looks whether it is there; returns how many consume it.
+pub(super) async fn declare_queue(
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+    is_passive: bool,
+) -> Result<u32, LinkError> {
+    let mut options = QueueDeclareOptions::durable();
+    options.passive = is_passive;
+    let queue = answer(channel.queue_declare(name.into(), options, arguments)).await?;
+    Ok(queue.consumer_count())
+}
+
+pub(super) async fn bind(
+    channel: &Channel,
+    queue: &str,
+    exchange: &str,
+    key: &str,
+) -> Result<(), LinkError> {
     let (options, none) = (QueueBindOptions::default(), FieldTable::default());
     answer(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none)).await
 }

@@ -1,8 +1,9 @@
 //! The queue of many machines: RabbitMQ 3.10 or later. It must not know what is in a message.
 //!
 //! Two connections, one that publishes and one that consumes, because a broker short of memory or disk stops reading from
-//! the first and everything on it. Each belongs to one task, which drops it after any error and builds everything anew.
+//! the first and everything on it; and a third for what backends publish. Each belongs to one task, which drops it after any error and builds everything anew.
 
+mod bindings;
 mod consumer;
 mod dead;
 mod declare;
@@ -16,6 +17,7 @@ mod names;
 mod options;
 mod plan;
 mod publisher;
+mod requests;
 mod steps;
 
 use std::fmt;
@@ -38,7 +40,10 @@ use self::leases::Taken;
 use self::link::{Connector, LinkError, jittered};
 use self::names::Names;
 use self::publisher::{Publisher, Tools};
-use super::{Broker, Error, Event, EventExchange, Lease, Publish, QueueName, Subscription};
+use self::requests::Requests;
+use super::{
+    Broker, Error, Event, EventExchange, Lease, Publish, Published, QueueName, Subscription,
+};
 use crate::metrics::BrokerMetrics;
 use crate::model::Millis;
 
@@ -62,11 +67,13 @@ const NOT_CONSUMING: Error = Error::Unavailable("there is no connection that con
 ///
 /// What only this implementation does: it consumes the queues that were named with [`Broker::watch_queues`] and those
 /// that any publisher has announced. [`Broker::depths`] counts the messages that are ready and those in this process's
-/// hands, not those in the hands of others. Dead letters are taken with [`RabbitBroker::dead_letters`].
+/// hands, not those in the hands of others. Dead letters are taken with [`RabbitBroker::dead_letters`], what backends
+/// publish with [`RabbitBroker::published`].
 pub struct RabbitBroker {
     names: Arc<Names>,
     publisher: Publisher,
     consuming: Consuming,
+    requests: Requests,
     desk: Arc<Desk>,
     stop: watch::Sender<bool>,
 }
@@ -95,10 +102,20 @@ impl RabbitBroker {
         Ok(Self {
             names,
             publisher,
+            requests: Requests::new(tools.clone(), stopped.clone()),
             consuming: Consuming::new(tools, Arc::clone(&desk), stopped),
             desk,
             stop,
         })
+    }
+
+    /// What backends publish straight to the queue, from now on: at most one message of each of its queues at a time. Dropping
+    /// the receiver ends it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it was asked for before, or when this is closing.
+    pub fn published(&self) -> Result<mpsc::Receiver<Published>, Error> {
+        self.requests.start()
     }
 
     /// Takes at most `most` messages that the broker itself gave up on. They stay with the broker until
@@ -152,6 +169,7 @@ impl Broker for RabbitBroker {
     fn watch_queues(&self, queues: &[QueueName]) {
         let names = queues.iter().map(|queue| self.names.ready_queue(queue));
         self.desk.watch(names);
+        self.requests.know(queues);
     }
 
     fn set_credit(&self, queue: &QueueName, unacked: u32) {
@@ -214,6 +232,7 @@ impl Broker for RabbitBroker {
         self.desk.close();
         self.stop.send_replace(true);
         self.consuming.ended().await;
+        self.requests.ended().await;
         self.publisher.ended().await;
     }
 }

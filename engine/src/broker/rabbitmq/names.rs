@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use super::options::{QueueType, RabbitOptions};
 use crate::broker::QueueName;
+use crate::limits::{PUBLISH_QUEUE_BYTES_MAX, PUBLISH_SHARDS};
 use crate::model::{Lane, TenantId};
 
 /// Returns of a message after which a quorum queue dead-letters it. The engine's own limit on claims comes first.
@@ -30,6 +31,15 @@ pub(super) struct ReadyQueue {
     pub(super) tenant: Option<TenantId>,
 }
 
+/// A queue of what backends publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PublishQueue {
+    /// Its name.
+    pub(super) name: Arc<str>,
+    /// Its number; `None` for the one that takes what no binding names.
+    pub(super) shard: Option<u16>,
+}
+
 /// The names of one installation.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
@@ -44,6 +54,10 @@ pub(super) struct Names {
     pub(super) dead: String,
     /// The topic exchange of outcome events.
     pub(super) events: String,
+    /// The topic exchange that backends publish to.
+    pub(super) publish: String,
+    /// Exchange and queue of what is published with a routing key that no binding names.
+    pub(super) unbound: String,
     /// The fanout exchange on which a queue's first publisher announces it.
     pub(super) announce: String,
     /// Who announces: this process hears its own announcements, too.
@@ -60,6 +74,8 @@ impl Names {
             unroutable: format!("{prefix}.unroutable"),
             dead: format!("{prefix}.dead"),
             events: format!("{prefix}.events"),
+            publish: format!("{prefix}.publish"),
+            unbound: format!("{prefix}.publish.unbound"),
             announce: format!("{prefix}.announce"),
             origin: uuid::Uuid::new_v4().to_string(),
             prefix,
@@ -98,6 +114,55 @@ impl Names {
             lane,
             tenant: None,
         }
+    }
+
+    /// The queues of what backends publish.
+    pub(super) fn publish_queues(&self) -> Vec<PublishQueue> {
+        let shards = (0..PUBLISH_SHARDS).map(|n| self.publish_shard(n));
+        shards.chain([self.publish_unbound()]).collect()
+    }
+
+    /// The one that takes what no binding names.
+    pub(super) fn publish_unbound(&self) -> PublishQueue {
+        PublishQueue {
+            name: self.unbound.as_str().into(),
+            shard: None,
+        }
+    }
+
+    /// One of those that tenants are bound to.
+    pub(super) fn publish_shard(&self, n: u16) -> PublishQueue {
+        PublishQueue {
+            name: format!("{}.{n}", self.publish).into(),
+            shard: Some(n),
+        }
+    }
+
+    /// The shard of a tenant, and what it is bound with: a tenant's id holds neither dots nor wildcards.
+    pub(super) fn publish_binding(tenant: &TenantId) -> (u16, String) {
+        let shards = const { NonZeroU16::MIN.saturating_add(PUBLISH_SHARDS - 1) };
+        (shard_of(tenant, shards), format!("{tenant}.*"))
+    }
+
+    /// The arguments of a queue of what backends publish: beyond its length it refuses.
+    pub(super) fn publish_arguments(&self) -> FieldTable {
+        let mut arguments = self.ready_arguments();
+        let more = [
+            (
+                "x-max-length-bytes",
+                AMQPValue::LongInt(PUBLISH_QUEUE_BYTES_MAX),
+            ),
+            ("x-overflow", text("reject-publish")),
+        ];
+        for (name, value) in more {
+            arguments.insert(name.into(), value);
+        }
+        arguments
+    }
+
+    /// The arguments of the exchange that backends publish to.
+    pub(super) fn publish_exchange_arguments(&self) -> FieldTable {
+        table([("alternate-exchange", text(&self.unbound))])
     }
 
     /// The arguments of a ready-queue.
@@ -219,6 +284,32 @@ mod tests {
         let tenant = names(0).ready_queue(&queue("shard"));
         let shards = names(8).shards();
         assert!(shards.iter().all(|shard| shard.name != tenant.name));
+    }
+
+    #[test]
+    fn with_the_usual_prefix_the_exchange_is_the_contracts() {
+        assert_eq!(names(0).publish, crate::contract::PUBLISH_EXCHANGE);
+    }
+
+    #[test]
+    fn what_is_published_is_spread_over_queues_of_bounded_length() {
+        let names = names(0);
+        let queues = names.publish_queues();
+        assert_eq!(queues.len(), usize::from(PUBLISH_SHARDS) + 1);
+        let tenants = (0..200).map(|n| format!("t{n}").parse().unwrap());
+        let used: BTreeSet<u16> = tenants
+            .map(|tenant| Names::publish_binding(&tenant).0)
+            .collect();
+        assert_eq!(used.len(), usize::from(PUBLISH_SHARDS));
+        for queue_type in [QueueType::Quorum, QueueType::Classic] {
+            let mut options = RabbitOptions::new("amqp://localhost", "engine");
+            options.queue_type = queue_type;
+            let arguments = Names::new(&options).publish_arguments();
+            let has = |name: &str| arguments.inner().get(name).cloned();
+            assert_eq!(has("x-overflow"), Some(text("reject-publish")));
+            let bytes = AMQPValue::LongInt(PUBLISH_QUEUE_BYTES_MAX);
+            assert_eq!(has("x-max-length-bytes"), Some(bytes));
+        }
     }
 
     #[test]
