@@ -55,6 +55,17 @@ pub enum Operation {
     PurgeDeadLetters,
 }
 
+/// The organisation of those who run the deployment. Its people see the dead letters of all tenants, and alone those that
+/// belong to no tenant. Nobody is in it but whoever got an access token that says so.
+///
+/// # Panics
+/// Never: it is a constant of allowed characters.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a constant of allowed characters")]
+pub fn operators() -> OrgId {
+    "operators".parse().expect("an organisation's id")
+}
+
 /// What a credential kind needs for an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {

@@ -25,6 +25,26 @@ const FACTS: [&str; 7] = [
     "routing_key",
 ];
 
+/// What is listed of a tenant's.
+const COLUMNS: [(&str, &str); 7] = [
+    ("ID", "/id"),
+    ("DIED", "/at"),
+    ("REASON", "/reason"),
+    ("ORIGIN", "/origin"),
+    ("RECIPIENTS", "/recipients"),
+    ("REPLAYS", "/replays"),
+    ("DETAIL", "/detail"),
+];
+/// What is listed of everybody's.
+const COLUMNS_OF_ALL: [(&str, &str); 6] = [
+    ("ID", "/id"),
+    ("TENANT", "/tenant_id"),
+    ("DIED", "/at"),
+    ("REASON", "/reason"),
+    ("ROUTING KEY", "/routing_key"),
+    ("DETAIL", "/detail"),
+];
+
 /// `clarion dead`
 #[derive(Args, Debug)]
 pub(crate) struct DeadCommand {
@@ -48,6 +68,9 @@ enum Action {
         /// Only those that died before this instant, as in 2030-01-15T10:30:00Z
         #[arg(long, value_name = "TIME")]
         before: Option<jiff::Timestamp>,
+        /// Of all tenants, and of ids that are no tenant's: for the organisation "operators"
+        #[arg(long)]
+        all_tenants: bool,
         #[command(flatten)]
         pages: Pages,
     },
@@ -112,7 +135,17 @@ impl DeadCommand {
     /// # Errors
     /// See [`Error`].
     pub(crate) async fn run(self, terminal: &mut Terminal) -> Result<(), Error> {
-        let tenant = self.client.tenant(None)?;
+        let all_tenants = matches!(
+            self.action,
+            Action::List {
+                all_tenants: true,
+                ..
+            }
+        );
+        let tenant = match all_tenants {
+            true => None,
+            false => Some(self.client.tenant(None)?),
+        };
         let client = self
             .client
             .client_at(&self.admin_url, "--admin-url", Caller::Person)?;
@@ -126,6 +159,7 @@ impl DeadCommand {
                 reason,
                 before,
                 pages,
+                ..
             } => {
                 let before = before.map(|before| before.to_string());
                 operator
@@ -145,13 +179,18 @@ impl DeadCommand {
 
 struct Operator {
     client: Client,
-    tenant: TenantId,
+    /// `None` for all.
+    tenant: Option<TenantId>,
     json: bool,
 }
 
 impl Operator {
     fn path<'a>(&'a self, last: &[&'a str]) -> Vec<&'a str> {
-        let mut path = vec!["operate", "tenants", self.tenant.as_str(), "dead"];
+        let mut path = vec!["operate"];
+        if let Some(tenant) = &self.tenant {
+            path.extend(["tenants", tenant.as_str()]);
+        }
+        path.push("dead");
         path.extend(last);
         path
     }
@@ -166,15 +205,10 @@ impl Operator {
             path: &self.path(&[]),
             filters,
             rows: "dead",
-            columns: &[
-                ("ID", "/id"),
-                ("DIED", "/at"),
-                ("REASON", "/reason"),
-                ("ORIGIN", "/origin"),
-                ("RECIPIENTS", "/recipients"),
-                ("REPLAYS", "/replays"),
-                ("DETAIL", "/detail"),
-            ],
+            columns: match self.tenant {
+                Some(_) => &COLUMNS,
+                None => &COLUMNS_OF_ALL,
+            },
         };
         pages.print(&list, &self.client, self.json, terminal).await
     }
@@ -230,7 +264,8 @@ impl Operator {
         terminal: &mut Terminal,
     ) -> Result<(), Error> {
         if !yes {
-            let question = format!("Delete dead letters of {} for good? Type yes:", self.tenant);
+            let whose = self.tenant.as_ref().map_or("nobody", TenantId::as_str);
+            let question = format!("Delete dead letters of {whose} for good? Type yes:");
             match terminal.ask(&question)?.as_deref() {
                 Some("yes") => {}
                 Some(_) => return Err(Error::Unsuccessful("nothing was deleted".into())),

@@ -421,6 +421,14 @@ fn dead_letters_are_read_and_replayed_over_the_operators_listener() {
         ran.out
     );
 
+    let row = json!({"id": 8, "tenant_id": "unroutable", "at": "2026-01-01T00:00:00Z",
+                     "reason": "invalid_routing_key", "routing_key": "a b", "detail": "d"});
+    let listed = (200, json!({"dead": [row], "next_cursor": null}));
+    let ran = run("dead list --all-tenants --access-token jwt", &[listed]);
+    assert_eq!(ran.arrived[0].line, "GET /operate/dead?limit=100");
+    let shown = "8   unroutable  2026-01-01T00:00:00Z  invalid_routing_key  a b          d";
+    assert!(ran.out.contains(shown), "{}", ran.out);
+
     let part = |replayed: u64, more: bool| {
         (
             200,

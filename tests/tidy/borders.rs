@@ -23,6 +23,7 @@ pub(crate) const BORDERS: &[Border] = &[
             "engine/src/broker/rabbitmq",
             "engine/tests/broker_contract",
             "tests/e2e/scale/backend",
+            "tests/e2e/scale/publisher",
             "examples/publish/rust",
         ],
         instead: "use the trait Broker",

@@ -50,8 +50,8 @@ confirms it and did not return it. A request that is not confirmed is published 
 `message_id` and the same bytes; a returned one is in no queue.\n\n\
 Names begin with `clarion` unless the deployment sets another `queue.prefix`.\n\n\
 The routing key alone says whose a request is and how urgent: `TENANT.transactional` or `TENANT.bulk`. \
-What cannot be taken, an unknown tenant's included, becomes a dead letter of that tenant, with a machine-readable reason, the place of \
-the problem and the original bytes.";
+What cannot be taken, an unknown tenant's included, becomes a dead letter of that tenant, with a \
+machine-readable reason, the place of the problem and the original bytes.";
 
 fn reference(section: &str, name: &str) -> Value {
     json!({ "$ref": format!("#/{section}/{name}") })

@@ -7,7 +7,6 @@ import { parseArgs } from "node:util";
 
 import amqp from "amqplib";
 
-const EXCHANGE = "clarion.publish";
 const ATTEMPTS_MAX = 5;
 const FIRST_PAUSE_MILLIS = 500;
 const CONFIRM_MILLIS_MAX = 10_000;
@@ -18,6 +17,7 @@ class Refused extends Error {}
 const { values: asked } = parseArgs({
   options: {
     url: { type: "string", default: process.env.AMQP_URL ?? "amqp://guest:guest@localhost:5672/%2F" },
+    exchange: { type: "string", default: "clarion.publish" },
     tenant: { type: "string" },
     lane: { type: "string", default: "transactional" },
     user: { type: "string", multiple: true },
@@ -28,7 +28,7 @@ const { values: asked } = parseArgs({
 });
 if (!asked.tenant || !asked.user || !["transactional", "bulk"].includes(asked.lane)) {
   console.error("usage: publish.mjs --tenant ID --user ID [--user ID …] [--lane transactional|bulk] [--title TEXT]");
-  console.error("                   [--message-id ID] [--api-key KEY] [--url amqp://…]");
+  console.error("                   [--message-id ID] [--api-key KEY] [--url amqp://…] [--exchange NAME]");
   process.exit(2);
 }
 
@@ -52,7 +52,7 @@ async function publishOnce(body) {
       // The broker returns what it cannot route before it confirms it.
       channel.on("return", () => settle(reject, new Returned()));
       channel.publish(
-        EXCHANGE,
+        asked.exchange,
         `${asked.tenant}.${asked.lane}`,
         body,
         {

@@ -13,8 +13,9 @@ import uuid
 import pika
 from pika.exceptions import AMQPError, NackError, UnroutableError
 
-EXCHANGE = "clarion.publish"
 ATTEMPTS_MAX = 5
+# AMQP's delivery mode of messages that survive a restart of the broker.
+PERSISTENT = 2
 FIRST_PAUSE_SECONDS = 0.5
 
 
@@ -22,6 +23,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     url = os.environ.get("AMQP_URL", "amqp://guest:guest@localhost:5672/%2F")
     parser.add_argument("--url", default=url, help="the broker (AMQP_URL)")
+    parser.add_argument("--exchange", default="clarion.publish", help="where the deployment has another prefix")
     parser.add_argument("--tenant", required=True, help="whose push it is")
     parser.add_argument("--lane", default="transactional", choices=["transactional", "bulk"])
     parser.add_argument("--user", required=True, action="append", help="whose devices; may be repeated")
@@ -42,12 +44,12 @@ def publish_once(asked, body):
         channel = connection.channel()
         channel.confirm_delivery()
         channel.basic_publish(
-            exchange=EXCHANGE,
+            exchange=asked.exchange,
             routing_key=f"{asked.tenant}.{asked.lane}",
             body=body,
             properties=pika.BasicProperties(
                 content_type="application/json",
-                delivery_mode=pika.DeliveryMode.Persistent.value,
+                delivery_mode=PERSISTENT,
                 message_id=asked.message_id,
                 headers={"x-api-key": asked.api_key} if asked.api_key else None,
             ),

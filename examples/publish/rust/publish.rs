@@ -13,7 +13,6 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 use serde_json::json;
 
-const EXCHANGE: &str = "clarion.publish";
 const ATTEMPTS_MAX: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// A broker that is short of memory or disk blocks its publishers: without a deadline they would wait for ever.
@@ -31,6 +30,9 @@ struct Asked {
         default_value = "amqp://guest:guest@localhost:5672/%2F"
     )]
     url: String,
+    /// Where the deployment has another prefix
+    #[arg(long, default_value = "clarion.publish")]
+    exchange: String,
     /// Whose push it is
     #[arg(long)]
     tenant: String,
@@ -86,7 +88,7 @@ async fn publish_once(asked: &Asked, body: &[u8]) -> Result<Answer, Box<dyn std:
     let routing_key = format!("{}.{}", asked.tenant, asked.lane);
     let confirm = channel
         .basic_publish(
-            EXCHANGE.into(),
+            asked.exchange.as_str().into(),
             routing_key.into(),
             options,
             body,

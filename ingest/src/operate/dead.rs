@@ -1,8 +1,10 @@
-//! Dead letters of a tenant: listed, shown, replayed at a capped rate, purged.
+//! Dead letters of a tenant, or of all: listed, shown, replayed at a capped rate, purged.
 //! It must not know what is in them beyond the facts of their rows.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clarion_auth::TenantId;
+use clarion_auth::permission::operators;
 use clarion_engine::model::Envelope;
 use clarion_engine::store::{DeadFilter, DeadOrigin, DeadRow};
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::answer::{Answer, rfc3339};
-use crate::call::{TenantCall, query_error};
+use crate::call::{Call, TenantCall, query_error};
 use crate::error::{ApiError, FieldError};
 use crate::json::Bounded;
 
@@ -39,6 +41,8 @@ pub(crate) struct DeadSelection {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeadBody {
     id: i64,
+    /// The tenant of the queue or routing key it came by, which need not exist; `unroutable` where the routing key names none.
+    tenant_id: String,
     at: String,
     reason: String,
     detail: String,
@@ -99,10 +103,24 @@ pub(crate) struct PurgedBody {
         ("limit" = Option<u32>, Query, maximum = 1_000)),
     responses((status = 200, body = DeadList)), security(("access_token" = [])))]
 pub(crate) async fn list(call: TenantCall) -> Result<Answer, ApiError> {
+    page(&call, Some(call.tenant.clone())).await
+}
+
+/// List the dead letters of all tenants, and of those that do not exist: for the organisation `operators`.
+#[utoipa::path(get, path = "/operate/dead", tag = "dead letters",
+    params(("reason" = Option<String>, Query), ("before" = Option<String>, Query),
+        ("cursor" = Option<String>, Query), ("limit" = Option<u32>, Query, maximum = 1_000)),
+    responses((status = 200, body = DeadList)), security(("access_token" = [])))]
+pub(crate) async fn list_all(call: Call) -> Result<Answer, ApiError> {
+    call.authorize_in(&operators())?;
+    page(&call, None).await
+}
+
+async fn page(call: &Call, tenant: Option<TenantId>) -> Result<Answer, ApiError> {
     let (cursor, limit) = (call.cursor()?, call.limit(PAGE_DEFAULT, PAGE_MAX)?);
     let before = call.query("before").map(instant).transpose();
     let filter = DeadFilter {
-        tenant: Some(call.tenant.clone()),
+        tenant,
         reason: call.query("reason").map(ToOwned::to_owned),
         before: before.map_err(|problem| query_error("before", problem))?,
         ids: None,
@@ -208,6 +226,7 @@ impl From<&DeadRow> for DeadBody {
         };
         Self {
             id: row.id,
+            tenant_id: row.dead.tenant.to_string(),
             at: rfc3339(row.at),
             reason: row.dead.reason.clone(),
             detail: row.dead.detail.clone(),

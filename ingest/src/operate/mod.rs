@@ -23,6 +23,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .public::<health::__path_readyz, _, _>(health::readyz)
         .public::<health::__path_health, _, _>(health::health)
         .public::<__path_metrics, _, _>(metrics)
+        .organisation::<dead::__path_list_all, _, _>(Operation::ListDeadLetters, &[], dead::list_all)
         .tenant::<dead::__path_list, _, _>(Operation::ListDeadLetters, &[], dead::list)
         .tenant::<dead::__path_show, _, _>(Operation::ListDeadLetters, &[], dead::show)
         .tenant::<dead::__path_replay, _, _>(Operation::ReplayDeadLetters, &[], dead::replay)
@@ -42,6 +43,7 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         health::readyz,
         health::health,
         metrics,
+        dead::list_all,
         dead::list,
         dead::show,
         dead::replay,

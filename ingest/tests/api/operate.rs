@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
+use clarion_auth::principal::Role;
 use clarion_engine::model::Envelope;
 use clarion_engine::store::{Dead, DeadOrigin, NewDead, RequestOrigin, Waiting};
 use http::Method;
@@ -80,6 +81,67 @@ async fn a_closed_store_is_not_ready() {
         (&reply.body["store"], &reply.body["queue"]),
         (&json!(false), &json!(true))
     );
+}
+
+#[tokio::test]
+async fn what_was_published_for_nobody_is_for_those_who_run_the_deployment() {
+    let house = House::open().await;
+    let (tenant, _) = house.tenant().await;
+    let bury = async |tenant: &str| {
+        let dead = NewDead {
+            tenant: tenant.parse().unwrap(),
+            origin: DeadOrigin::External(RequestOrigin::default()),
+            reason: "unknown_tenant".to_owned(),
+            detail: "d".to_owned(),
+            notification: None,
+            job: None,
+            recipients: 0,
+            body: b"{}".to_vec(),
+        };
+        house.store.bury(&dead, START).await.unwrap()
+    };
+    let (theirs, nobodys) = (bury(&tenant).await, bury("unroutable").await);
+    let operators = |role: Role| house.person_in("operators", role);
+    let ask = async |caller: &Caller, method, path: &str, body: Value| {
+        let body = match body.is_null() {
+            true => Body::empty(),
+            false => Body::from(body.to_string()),
+        };
+        house.operate(request(method, path, caller, body)).await
+    };
+    let get = async |caller: &Caller, path: &str| ask(caller, Method::GET, path, Value::Null).await;
+    let all = get(&operators(Role::Admin), "/operate/dead").await.ok();
+    let found: Vec<_> = all["dead"].as_array().unwrap().iter().collect();
+    let ids: Vec<_> = found
+        .iter()
+        .map(|row| (&row["id"], &row["tenant_id"]))
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            (&json!(theirs), &json!(tenant)),
+            (&json!(nobodys), &json!("unroutable"))
+        ]
+    );
+    let path = "/operate/tenants/unroutable/dead";
+    let one = format!("{path}/{nobodys}");
+    assert_eq!(get(&operators(Role::Admin), &one).await.status, 200);
+    let of_a_tenant = format!("/operate/tenants/{tenant}/dead/{theirs}");
+    assert_eq!(get(&operators(Role::Admin), &of_a_tenant).await.status, 200);
+    for (caller, all, one) in [
+        (operators(Role::Member), 403, 404),
+        (house.admin(), 403, 404),
+    ] {
+        assert_eq!(get(&caller, "/operate/dead").await.status, all);
+        assert_eq!(get(&caller, path).await.status, one);
+    }
+    // Nothing else of other organisations is theirs.
+    let limits = format!("/operate/tenants/{tenant}/limits");
+    assert_eq!(get(&operators(Role::Owner), &limits).await.status, 403);
+    let purge = format!("{path}/purge");
+    let caller = operators(Role::Admin);
+    let purged = ask(&caller, Method::POST, &purge, json!({"all": true}));
+    assert_eq!(purged.await.ok()["purged"], 1);
 }
 
 #[tokio::test]

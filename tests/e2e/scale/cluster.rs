@@ -8,7 +8,7 @@ use std::time::Duration;
 use clarion_services::rabbitmq::Rabbit;
 use clarion_simulator::{Options, ReceiveLog, Simulator};
 
-use crate::harness::{ORG, Server, Setup, World, servers_on, until};
+use crate::harness::{Caller, ORG, Server, Setup, World, clarion, servers_on, until};
 
 /// Handed to a provider and not yet recorded, per engine.
 pub(crate) const UNRECORDED_MAX: u64 = 256;
@@ -75,6 +75,40 @@ impl Cluster {
     /// First part of the names of exchanges and queues.
     pub(crate) fn prefix(&self) -> &str {
         self.shared["queue"]["prefix"].as_str().unwrap()
+    }
+
+    /// The exchange that backends publish to.
+    pub(crate) fn exchange(&self) -> String {
+        format!("{}.publish", self.prefix())
+    }
+
+    /// An access token of one of those who run the deployment.
+    pub(crate) fn operators_token(&self) -> String {
+        self.world.server.access_token("operators", "admin")
+    }
+
+    /// Calls in their name on the operator's listener.
+    pub(crate) fn operators(&self) -> Caller {
+        let token = self.operators_token();
+        self.world.server.operator().bearer(&token)
+    }
+
+    /// What a command prints that somebody runs.
+    pub(crate) async fn command(&self, access_token: &str, arguments: &[&str]) -> String {
+        let server = &self.world.server;
+        let mut command = clarion();
+        command
+            .args(arguments)
+            .env("HOME", server.home())
+            .env("XDG_CONFIG_HOME", server.home())
+            .env("CLARION_URL", server.public())
+            .env("CLARION_ADMIN_URL", server.admin())
+            .env("CLARION_TOKEN", access_token);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Has RabbitMQ write down which queues there are. Until it does so by itself, some seconds after a quorum queue was made,

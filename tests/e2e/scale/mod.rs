@@ -4,5 +4,8 @@
 mod backend;
 mod cluster;
 mod events;
+mod examples;
 mod faults;
+mod published;
+mod publisher;
 mod work;
