@@ -4,6 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Url};
 use serde_json::Value;
@@ -30,6 +32,8 @@ pub(crate) enum Credential {
     ApiKey(String),
     /// `Authorization: Bearer`.
     AccessToken(String),
+    /// `Authorization: Basic`: a user and a password, of RabbitMQ's management API.
+    Password(String, String),
 }
 
 impl fmt::Debug for Credential {
@@ -37,6 +41,7 @@ impl fmt::Debug for Credential {
         f.write_str(match self {
             Self::ApiKey(_) => "ApiKey(..)",
             Self::AccessToken(_) => "AccessToken(..)",
+            Self::Password(..) => "Password(..)",
         })
     }
 }
@@ -49,6 +54,14 @@ impl Credential {
                 AUTHORIZATION,
                 format!("Bearer {}", text.trim()),
                 "--access-token",
+            ),
+            Self::Password(user, password) => (
+                AUTHORIZATION,
+                format!(
+                    "Basic {}",
+                    BASE64_STANDARD.encode(format!("{user}:{password}"))
+                ),
+                "--management-user",
             ),
         };
         let mut value = HeaderValue::from_str(&text).map_err(|_| {

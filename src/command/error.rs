@@ -69,6 +69,9 @@ pub(crate) enum Error {
     /// The server did what was asked, and the result is a failure.
     #[error("{0}")]
     Unsuccessful(String),
+    /// It did not work out now, and may later.
+    #[error("{0}")]
+    Later(String),
     /// The deployment's keys could not be had.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -152,7 +155,7 @@ impl Error {
         match self {
             Self::Missing { .. } | Self::Invalid { .. } => USAGE,
             Self::Config(_) => CONFIGURATION,
-            Self::Unreachable { .. } => TEMPORARY,
+            Self::Unreachable { .. } | Self::Later(_) => TEMPORARY,
             Self::Refused(refusal) if TEMPORARY_STATUSES.contains(&refusal.status) => TEMPORARY,
             Self::File { .. }
             | Self::Refused(_)

@@ -1,5 +1,5 @@
 //! `clarion job …`: what backends publish straight to the queue, described and checked before it is published.
-//! It must not know a broker or a server.
+//! It must not know how a broker is reached.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use clarion_engine::model;
 use serde_json::{Value, json};
 
 use super::error::{Error, at};
+use super::publish::Publish;
 use super::push::Platform;
 use super::render;
 use crate::terminal::{Terminal, plain};
@@ -34,15 +35,32 @@ enum Action {
     },
     /// Check a request as an engine would, as far as it can be known without the tenant
     Validate(Validate),
+    /// Check a request and publish it: mandatory, confirmed, and again while the broker refuses or does not answer
+    Publish(PublishRequest),
+}
+
+#[derive(Args, Debug)]
+struct PublishRequest {
+    #[command(flatten)]
+    check: Check,
+    #[command(flatten)]
+    to: Publish,
 }
 
 #[derive(Args, Debug)]
 struct Validate {
-    /// A file with one request; "-" is standard input
-    file: PathBuf,
+    #[command(flatten)]
+    check: Check,
     /// The routing key that it will be published with, as in "t1.transactional"
     #[arg(long, value_name = "TENANT.LANE")]
     routing_key: Option<String>,
+}
+
+/// What is checked.
+#[derive(Args, Debug)]
+struct Check {
+    /// A file with one request; "-" is standard input
+    file: PathBuf,
     /// Check the content only for this platform; may be repeated
     #[arg(long)]
     platform: Vec<Platform>,
@@ -56,7 +74,7 @@ impl JobCommand {
     ///
     /// # Errors
     /// See [`Error`].
-    pub(crate) fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
+    pub(crate) async fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
         match self.action {
             Action::Schema { asyncapi } => {
                 let document = if asyncapi {
@@ -67,23 +85,48 @@ impl JobCommand {
                 Ok(terminal.raw(document.as_bytes())?)
             }
             Action::Validate(validate) => validate.run(terminal, now),
+            Action::Publish(publish) => publish.run(terminal, now).await,
         }
+    }
+}
+
+impl PublishRequest {
+    async fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
+        let body = read(&self.check.file)?;
+        let problems = self
+            .check
+            .problems(&body, Some(&self.to.routing_key()), now);
+        if !problems.is_empty() {
+            return self.check.tell(&problems, terminal);
+        }
+        self.to.run(&body, self.check.json, terminal).await
     }
 }
 
 impl Validate {
     fn run(self, terminal: &mut Terminal, now: i64) -> Result<(), Error> {
-        let body = read(&self.file)?;
+        let body = read(&self.check.file)?;
+        let problems = self.check.problems(&body, self.routing_key.as_deref(), now);
+        self.check.tell(&problems, terminal)
+    }
+}
+
+impl Check {
+    fn problems(&self, body: &[u8], routing_key: Option<&str>, now: i64) -> Vec<Problem> {
         let mut platforms: Vec<model::Platform> =
             self.platform.iter().map(|one| one.model()).collect();
         if platforms.is_empty() {
             platforms = vec![model::Platform::Ios, model::Platform::Android];
         }
-        let problems = validate_request(&body, self.routing_key.as_deref(), &platforms, now);
+        validate_request(body, routing_key, &platforms, now)
+    }
+
+    /// Prints the result of a check.
+    fn tell(&self, problems: &[Problem], terminal: &mut Terminal) -> Result<(), Error> {
         if self.json {
-            terminal.line(render::json(&report(&problems)))?;
+            terminal.line(render::json(&report(problems)))?;
         } else {
-            for problem in &problems {
+            for problem in problems {
                 terminal.line(plain(&problem.to_string()))?;
             }
         }

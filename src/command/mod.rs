@@ -19,6 +19,8 @@ mod openapi;
 mod options;
 mod pages;
 mod profile;
+mod publish;
+mod publisher;
 mod push;
 mod records;
 mod render;
@@ -67,8 +69,10 @@ enum Command {
     Push(push::PushCommand),
     /// Dead letters: what could not be sent for good
     Dead(dead::DeadCommand),
-    /// Requests that backends publish straight to the queue: their schema, and a check
+    /// Requests that backends publish straight to the queue: their schema, a check, and publishing one
     Job(job::JobCommand),
+    /// Who may publish straight to the queue, or hear what came of it: users of RabbitMQ
+    Publisher(publisher::PublisherCommand),
     /// Access tokens for people
     Token(token::TokenCommand),
     /// Check the configuration, or show it with the origin of each value
@@ -98,10 +102,11 @@ impl Cli {
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Dead(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Publisher(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Push(command) => client_runtime()?.block_on(command.run(terminal, now)),
             Command::Healthcheck(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Migrate(command) => client_runtime()?.block_on(command.run(terminal)),
-            Command::Job(command) => command.run(terminal, now),
+            Command::Job(command) => server_runtime()?.block_on(command.run(terminal, now)),
             Command::Token(command) => command.run(terminal, now),
             Command::Config(command) => command.run(terminal),
             Command::Openapi(command) => command.run(terminal),

@@ -14,6 +14,7 @@ mod isolation;
 mod kill;
 mod million;
 mod neighbour;
+mod publisher;
 mod reasons;
 mod scale;
 mod send;

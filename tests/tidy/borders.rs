@@ -22,6 +22,7 @@ pub(crate) const BORDERS: &[Border] = &[
         homes: &[
             "engine/src/broker/rabbitmq",
             "engine/tests/broker_contract",
+            "tests/e2e/publisher",
             "tests/e2e/scale/backend",
             "tests/e2e/scale/publisher",
             "examples/publish/rust",

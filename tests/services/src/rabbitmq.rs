@@ -50,6 +50,8 @@ struct Ports {
     amqp: u16,
     distribution: u16,
     mapper: u16,
+    /// Of the management API, where it is wanted.
+    management: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -104,6 +106,26 @@ impl Rabbit {
     /// When RabbitMQ is missing (the message says what to install) or does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(free_ports())
+    }
+
+    /// The same with the management API, which is waited for, too.
+    ///
+    /// # Panics
+    /// As [`Rabbit::start`].
+    #[must_use]
+    pub fn start_managed() -> Self {
+        // One of three that are free together.
+        let management = Some(free_ports().amqp);
+        let rabbit = Self::start_with(Ports {
+            management,
+            ..free_ports()
+        });
+        rabbit.wait_for_management();
+        rabbit
+    }
+
+    fn start_with(ports: Ports) -> Self {
         let is_there = |dir: &&str| Path::new(dir).join("rabbitmq-server").exists();
         let scripts = SCRIPTS.into_iter().find(is_there).expect(MISSING);
         let dir = tempfile::Builder::new()
@@ -111,7 +133,6 @@ impl Rabbit {
             .tempdir()
             .expect("a temporary directory");
         let dir = dir.keep();
-        let ports = free_ports();
         prepare(&dir, ports);
         let mapper = Command::new("epmd")
             .args(["-address", "127.0.0.1", "-port", &ports.mapper.to_string()])
@@ -212,6 +233,22 @@ impl Rabbit {
         self.ports.amqp
     }
 
+    /// Address of the management API.
+    ///
+    /// # Panics
+    /// When it was started without.
+    #[must_use]
+    pub fn management_url(&self) -> String {
+        let port = self.ports.management.expect("started with management");
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// User and password of its administrator.
+    #[must_use]
+    pub fn administrator(&self) -> (&'static str, &'static str) {
+        (USER, USER)
+    }
+
     /// The id of the Erlang machine's process group; `None` when it does not run.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -299,6 +336,17 @@ impl Rabbit {
             )
     }
 
+    fn wait_for_management(&self) {
+        let Some(port) = self.ports.management else {
+            return;
+        };
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "no management API");
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
+    }
+
     fn wait_until_it_speaks(&self, state: &mut State) {
         let until = Instant::now() + PATIENCE;
         while !speaks_amqp(self.ports.amqp) {
@@ -359,20 +407,26 @@ fn free_ports() -> Ports {
         amqp,
         distribution,
         mapper,
+        management: None,
     }
 }
 
 /// Writes the configuration and the cookie.
 fn prepare(dir: &Path, ports: Ports) {
-    let conf = format!(
+    let mut conf = format!(
         "listeners.tcp.default = 127.0.0.1:{}\n\
          default_user = {USER}\ndefault_pass = {USER}\nloopback_users = none\n\
          vm_memory_high_watermark.absolute = 1GB\ndisk_free_limit.absolute = 50MB\n\
          log.console = false\nlog.file.level = warning\n",
         ports.amqp
     );
+    let mut plugins = "[].\n";
+    if let Some(port) = ports.management {
+        conf += &format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
+        plugins = "[rabbitmq_management].\n";
+    }
     fs::write(dir.join("rabbitmq.conf"), conf).unwrap();
-    fs::write(dir.join("enabled_plugins"), "[].\n").unwrap();
+    fs::write(dir.join("enabled_plugins"), plugins).unwrap();
     fs::write(dir.join("advanced.config"), "[].\n").unwrap();
     let cookie = dir.join(".erlang.cookie");
     fs::write(&cookie, format!("CLARION{}", ports.amqp)).unwrap();

@@ -15,6 +15,7 @@ mod leases;
 mod link;
 mod names;
 mod options;
+mod outside;
 mod plan;
 mod publisher;
 mod requests;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use self::dead::{DeadBatch, DeadLetter};
 pub use self::options::{QueueType, RabbitOptions};
+pub use self::outside::{OutsideRequest, RequestPublisher, Verdict};
 
 use self::consumer::{Consuming, hand_out};
 use self::desk::Desk;
