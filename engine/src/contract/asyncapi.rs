@@ -103,7 +103,9 @@ fn outcomes_channel() -> Value {
         "address": "{tenant}",
         "title": "Outcomes",
         "description": format!(
-            "Bind a queue of your own to `{EVENTS_EXCHANGE}`; the binding key is the tenant's id."
+            "Bind a queue of your own to `{EVENTS_EXCHANGE}`; the binding key is the tenant's id. Events \
+             come at least once: the same `id`, which is also the message id, is the same event. An \
+             event for which no queue is bound is gone."
         ),
         "parameters": { "tenant": tenant() },
         "messages": { "outcomeEvent": reference("components/messages", "outcomeEvent") },

@@ -3,7 +3,8 @@
 //!
 //! At least once: a process that dies between the confirm and the deletion, or a confirm that is lost, has the event published
 //! again under the same id, by this process or another. Events that the broker refuses (a bound queue that is full and rejects)
-//! are tried again when their lease is over, and keep nobody else's waiting.
+//! are tried again when their lease is over, and keep nobody else's waiting. After a failure events go one by one at first: one that
+//! the broker ends the channel for (larger than it allows) does not take its neighbours along for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,11 +36,16 @@ pub(super) struct Reporter {
 impl Reporter {
     /// Publishes until `stop`.
     pub(super) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut most = EVENTS_AT_ONCE;
         while !*stop.borrow() {
-            match self.report().await {
-                Ok(true) => continue,
+            match self.report(most).await {
+                Ok(true) => {
+                    most = (most * 2).min(EVENTS_AT_ONCE);
+                    continue;
+                }
                 Ok(false) => {}
                 Err(error) => {
+                    most = 1;
                     tracing::warn!(%error, "outcome events could not be published; they are tried again");
                 }
             }
@@ -51,15 +57,15 @@ impl Reporter {
         }
     }
 
-    /// One round: take, publish, delete what was confirmed. `true` when there may be more.
-    async fn report(&self) -> Result<bool, ReportError> {
+    /// One round: take at most so many, publish, delete what was confirmed. `true` when there may be more.
+    async fn report(&self, most: u32) -> Result<bool, ReportError> {
         if !self.exchange.takes_events() {
             return Ok(false);
         }
         let now = (self.clock)();
         let rows = self
             .store
-            .take_events(EVENTS_AT_ONCE, EVENTS_BYTES_AT_ONCE, now)
+            .take_events(most, EVENTS_BYTES_AT_ONCE, now)
             .await?;
         if rows.is_empty() {
             return Ok(false);
@@ -121,3 +127,7 @@ enum ReportError {
     #[error(transparent)]
     Broker(#[from] crate::broker::Error),
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;
