@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clarion_auth::token::{AccessTokenVerifier, Issuer, SigningKey};
 use clarion_engine::broker::Broker;
 use clarion_engine::delivery::Clock;
+use clarion_engine::delivery::drain::Drain;
 use clarion_engine::delivery::engine::{AnswerHook, Backends, Engine, EngineHandle, Pulse};
 use clarion_engine::delivery::taker::Taker;
 use clarion_engine::delivery::worker::CLOCK_MARGIN;
@@ -31,6 +32,7 @@ use super::outside::Outside;
 use crate::config::{Config, QueuePlace};
 use crate::keys::Keys;
 use crate::telemetry::UPKEEP_INTERVAL;
+use crate::wiring;
 
 /// Who else is told of what happens.
 #[derive(Default)]
@@ -216,7 +218,13 @@ fn outside(
         trust,
         clock: Arc::clone(&backends.clock),
     };
-    Outside::start(broker, config.queue.publish_trust, taker).map(Some)
+    let drain = Drain {
+        broker: Arc::clone(broker),
+        store: Arc::clone(&backends.store),
+        events: wiring::events(config.queue.events),
+        clock: Arc::clone(&backends.clock),
+    };
+    Outside::start(broker, config.queue.publish_trust, taker, drain).map(Some)
 }
 
 /// The sockets of a role: an engine has no public one.

@@ -1,9 +1,11 @@
-//! What an engine does for those outside on a queue that processes share: it takes what backends publish.
+//! What an engine does for those outside on a queue that processes share: it takes what backends publish, and writes down what the
+//! broker gave up on.
 //! It must not know how anything is taken.
 
 use std::sync::Arc;
 
 use clarion_engine::broker::rabbitmq::RabbitBroker;
+use clarion_engine::delivery::drain::Drain;
 use clarion_engine::delivery::taker::Taker;
 use clarion_engine::intake::Trust;
 use tokio::sync::watch;
@@ -24,9 +26,11 @@ impl Outside {
         broker: &Arc<RabbitBroker>,
         trust: Option<Trust>,
         taker: impl FnOnce(Trust) -> Taker,
+        drain: Drain,
     ) -> anyhow::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        tasks.spawn(drain.run(stopped.clone()));
         if let Some(trust) = trust {
             tasks.spawn(taker(trust).run(broker.published()?, stopped));
         }

@@ -10,6 +10,7 @@
 //! - [`events`]: what backends are told of a record's part
 //! - [`brake`]: whether the provider's word on dead devices is believed
 //! - [`dispatch`]: the delivery threads, which hand prepared pushes to the providers
+//! - [`drain`]: what the broker itself gave up on, into dead rows
 //! - [`taker`]: what backends publish straight to the queue, through the door
 //!
 //! All but the last two are synchronous state machines: events and `now` in, decisions out.
@@ -17,6 +18,7 @@
 pub mod brake;
 pub mod breaker;
 pub mod dispatch;
+pub mod drain;
 mod driver;
 pub mod engine;
 pub mod events;

@@ -40,7 +40,7 @@ use backlog::Backlog;
 pub use check::{Refusal, check_content, check_user_id};
 pub use credential::{CheckedCredential, CredentialRefusal, check_credential, credential_id};
 pub use device_token::{DeviceTokenError, check_device_token};
-pub use reason::Reason;
+pub use reason::{Reason, given_up, nobody};
 pub use replay::Replayed;
 pub use take::{Incoming, Trust, Verdict};
 pub use validate::validate_request;

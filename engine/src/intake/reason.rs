@@ -45,11 +45,13 @@ pub enum Reason {
     MessageIdReused,
     /// The store says that it can never be written.
     Unrecordable,
+    /// It was handed out again and again, and never taken: the broker gave up on it.
+    DeliveryLimit,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::MalformedJson,
         Self::UnsupportedVersion,
         Self::Invalid,
@@ -62,6 +64,7 @@ impl Reason {
         Self::TenantMismatch,
         Self::MessageIdReused,
         Self::Unrecordable,
+        Self::DeliveryLimit,
     ];
 
     /// The word in dead rows, on screens and in metrics.
@@ -80,6 +83,7 @@ impl Reason {
             Self::TenantMismatch => "tenant_mismatch",
             Self::MessageIdReused => "message_id_reused",
             Self::Unrecordable => "unrecordable",
+            Self::DeliveryLimit => "delivery_limit",
         }
     }
 
@@ -181,13 +185,23 @@ impl From<Problem> for Rejected {
     }
 }
 
+/// The dead row of a published message that the broker itself gave up on.
+#[must_use]
+pub fn given_up(routing_key: &str, body: &[u8]) -> NewDead {
+    let message = "was handed out again and again, and taken by nobody";
+    Rejected::whole(Reason::DeliveryLimit, message).into_dead(routing_key, body)
+}
+
+/// Whose list a message is shown in that says nothing of a tenant.
+#[must_use]
+#[expect(clippy::expect_used, reason = "a constant of allowed characters")]
+pub fn nobody() -> TenantId {
+    NOBODY.parse().expect("an id")
+}
+
 /// Whose list a message is shown in whose routing key has no lane that we know.
 pub(super) fn owner(routing_key: &str) -> TenantId {
     let first = routing_key.split('.').next().unwrap_or_default();
-    let nobody = || {
-        #[expect(clippy::expect_used, reason = "a constant of allowed characters")]
-        NOBODY.parse().expect("an id")
-    };
     first.parse().unwrap_or_else(|_| nobody())
 }
 

@@ -236,6 +236,7 @@ async fn what_is_given_back_too_often_becomes_a_dead_letter() {
     let letter = &batch.letters[0];
     assert_eq!((batch.letters.len(), &letter.body[..]), (1, &b"poison"[..]));
     assert_eq!(letter.queue, Some(queue("acme")));
+    assert!(!letter.is_request);
     assert_eq!(letter.reason, "delivery_limit");
     assert!(letter.published_at.is_some());
     // Not written down: it stays.

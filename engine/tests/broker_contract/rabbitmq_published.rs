@@ -7,7 +7,9 @@ use clarion_engine::broker::rabbitmq::{QueueType, RabbitBroker, RabbitOptions};
 use clarion_engine::broker::{Broker, Published};
 use clarion_engine::limits::PUBLISH_QUEUE_BYTES_MAX;
 use clarion_services::rabbitmq::shared;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
 use tokio::sync::mpsc;
@@ -298,4 +300,49 @@ async fn where_it_may_not_configure_it_takes_from_what_is_there() {
     let mut received = broker.published().unwrap();
     backend.publish("acme.bulk", "hello").await;
     assert_eq!(text(&next(&mut received).await), "hello");
+}
+
+#[tokio::test]
+async fn what_nobody_takes_again_and_again_becomes_a_dead_letter() {
+    let options = options(shared().url());
+    let (broker, received, backend) = served(&options).await;
+    drop(received);
+    let unbound = format!("{}.unbound", backend.exchange);
+    backend.publish("nobody.bulk", "poison").await;
+    let mut given_back = 0;
+    until("the broker gives it up", async || {
+        let got = BasicGetOptions::default();
+        let channel = &backend.operator.channel;
+        let Some(message) = channel
+            .basic_get(unbound.as_str().into(), got)
+            .await
+            .unwrap()
+        else {
+            return given_back >= 20;
+        };
+        let requeue = BasicNackOptions {
+            requeue: true,
+            ..BasicNackOptions::default()
+        };
+        message.delivery.acker.nack(requeue).await.unwrap();
+        given_back += 1;
+        false
+    })
+    .await;
+    let _subscription = broker.subscribe(1).await.unwrap();
+    let mut letter = None;
+    until("it is a dead letter", async || {
+        if let Ok(mut batch) = broker.dead_letters(1).await {
+            letter = batch.letters.pop();
+        }
+        letter.is_some()
+    })
+    .await;
+    let letter = letter.unwrap();
+    assert!(letter.is_request);
+    assert_eq!(letter.routing_key, "nobody.bulk");
+    assert_eq!(
+        (&letter.reason[..], &letter.body[..]),
+        ("delivery_limit", &b"poison"[..])
+    );
 }

@@ -365,3 +365,50 @@ async fn where_keys_are_asked_for_only_the_tenants_own_opens() {
     let listed = cluster.world.person().get(&path).await.ok();
     assert!(listed[0]["last_used_at"].is_string(), "{listed}");
 }
+
+/// What the broker itself gave up on is written down: a job's recipients end as dead, and a replay sends to them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_gives_up_on_becomes_a_dead_letter() {
+    let _alone = alone().await;
+    let mut cluster = Cluster::start(1, Options::default(), |setup| setup).await;
+    let tenant = cluster.world.tenant().await;
+    let publisher = Publisher::of(&cluster).await;
+    let calls = cluster.world.calls(&tenant);
+    let (first, pushed, published) = (apple(seed(), 1), apple(seed(), 2), apple(seed(), 3));
+    let push = |to: &String| {
+        let to = raw(std::slice::from_ref(to));
+        json!({"device_tokens": to, "alert": {"title": "Hello"}})
+    };
+    // The queue is there, and the engine is not.
+    calls.finished(&calls.notify(&push(&first)).await).await;
+    cluster.engines[0].stop().await;
+    let id = calls.notify(&push(&pushed)).await;
+    let queue = format!("{}.jobs.{}.transactional", cluster.prefix(), tenant.id);
+    publisher.give_up(&queue).await;
+    // No binding names it.
+    let body = request("given-up", &published, &json!({}));
+    publisher.publish("nobody.bulk", &body, None).await;
+    publisher
+        .give_up(&format!("{}.unbound", cluster.exchange()))
+        .await;
+    cluster.engines[0].restart().await;
+    let status = calls.finished(&id).await;
+    assert_eq!(
+        (&status["dead"], &status["accepted"]),
+        (&json!(1), &json!(0)),
+        "{status}"
+    );
+    let rows = dead(&cluster, "/operate/dead", 2).await;
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| ["tenant_id", "origin", "reason"].map(|name| row[name].as_str().unwrap()))
+        .collect();
+    found.sort_unstable_by_key(|row| row[1]);
+    let own = [tenant.id.as_str(), "internal", "delivery_limit"];
+    assert_eq!(found, [["nobody", "external", "delivery_limit"], own]);
+    let path = format!("/operate/tenants/{}/dead/replay", tenant.id);
+    let operator = cluster.world.operator();
+    let replayed = operator.post(&path, &json!({"all": true})).await.ok();
+    assert_eq!(replayed["replayed"], 1);
+    arrives(&cluster, &pushed).await;
+}

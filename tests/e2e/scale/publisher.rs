@@ -1,7 +1,10 @@
 //! A backend that publishes straight to the queue, byte by byte as a test wants it.
 //! It must not know what becomes of a message.
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
@@ -9,6 +12,9 @@ use lapin::{
 
 use super::cluster::Cluster;
 use crate::harness::{PATIENCE, until};
+
+/// Fewer returns than the broker takes before it gives a message up.
+const GIVEN_BACK_MIN: usize = 20;
 
 /// A connection with publisher confirms.
 pub(crate) struct Publisher {
@@ -44,6 +50,30 @@ impl Publisher {
             channel,
             exchange,
         }
+    }
+
+    /// Takes the one message of a queue and gives it back, until the broker gives it up.
+    pub(crate) async fn give_up(&self, queue: &str) {
+        let mut given_back = 0;
+        until("the broker to give a message up", PATIENCE, || {
+            let got = self
+                .channel
+                .basic_get(queue.into(), BasicGetOptions::default());
+            let seen = given_back;
+            given_back += 1;
+            async move {
+                let Some(message) = got.await.unwrap() else {
+                    return (seen >= GIVEN_BACK_MIN).then_some(());
+                };
+                let requeue = BasicNackOptions {
+                    requeue: true,
+                    ..BasicNackOptions::default()
+                };
+                message.delivery.acker.nack(requeue).await.unwrap();
+                None
+            }
+        })
+        .await;
     }
 
     /// Publishes; the broker takes it whatever it is.

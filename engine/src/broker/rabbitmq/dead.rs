@@ -12,6 +12,7 @@ use lapin::types::AMQPValue;
 use super::consumer::parse_key;
 use super::inbox::{tenant_of, time_of};
 use super::link::{Link, LinkError, answer};
+use super::names::Names;
 use crate::broker::QueueName;
 use crate::model::{Lane, Millis};
 
@@ -20,6 +21,10 @@ use crate::model::{Lane, Millis};
 pub struct DeadLetter {
     /// The queue it was in; `None` when it does not say.
     pub queue: Option<QueueName>,
+    /// A backend published it; it holds no envelope.
+    pub is_request: bool,
+    /// What it was published with.
+    pub routing_key: String,
     /// The broker's word: `delivery_limit`, `rejected`, `expired`, `maxlen`.
     pub reason: String,
     /// When it was published, where it says.
@@ -47,7 +52,12 @@ impl fmt::Debug for DeadBatch {
 }
 
 impl DeadBatch {
-    pub(super) async fn take(link: Arc<Link>, queue: &str, most: usize) -> Result<Self, LinkError> {
+    pub(super) async fn take(
+        link: Arc<Link>,
+        names: &Names,
+        most: usize,
+    ) -> Result<Self, LinkError> {
+        let queue = names.dead.as_str();
         let mut batch = Self {
             letters: Vec::new(),
             channel: link.channel().await?,
@@ -61,7 +71,7 @@ impl DeadBatch {
                 break;
             };
             batch.last = message.delivery_tag;
-            batch.letters.push(read(message.delivery));
+            batch.letters.push(read(message.delivery, names));
         }
         Ok(batch)
     }
@@ -86,7 +96,7 @@ impl DeadBatch {
     }
 }
 
-fn read(delivery: lapin::message::Delivery) -> DeadLetter {
+fn read(delivery: lapin::message::Delivery, names: &Names) -> DeadLetter {
     let key = delivery.routing_key.as_str();
     let shard_lane = || Lane::parse(key.rsplit_once('.')?.1);
     let in_shard = || {
@@ -95,16 +105,23 @@ fn read(delivery: lapin::message::Delivery) -> DeadLetter {
             lane: shard_lane()?,
         })
     };
-    let reason = delivery.properties.headers().as_ref().and_then(|headers| {
-        let AMQPValue::LongString(reason) = headers.inner().get("x-first-death-reason")? else {
-            return None;
-        };
-        Some(reason.to_string())
-    });
+    let was_in = first_death(&delivery, "queue");
     DeadLetter {
         queue: parse_key(key.as_bytes()).or_else(in_shard),
-        reason: reason.unwrap_or_else(|| "unknown".to_owned()),
+        is_request: was_in.is_some_and(|queue| names.is_publish_queue(&queue)),
+        routing_key: key.to_owned(),
+        reason: first_death(&delivery, "reason").unwrap_or_else(|| "unknown".to_owned()),
         published_at: time_of(&delivery),
         body: Bytes::from(delivery.data),
     }
+}
+
+/// What the broker says of where and why a message died first.
+fn first_death(delivery: &lapin::message::Delivery, what: &str) -> Option<String> {
+    let headers = delivery.properties.headers().as_ref()?;
+    let name = format!("x-first-death-{what}");
+    let AMQPValue::LongString(said) = headers.inner().get(name.as_str())? else {
+        return None;
+    };
+    Some(said.to_string())
 }

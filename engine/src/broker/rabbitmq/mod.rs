@@ -127,7 +127,7 @@ impl RabbitBroker {
     /// [`Error::Unavailable`] without a connection that consumes, [`Error::Connection`] when it failed.
     pub async fn dead_letters(&self, most: usize) -> Result<DeadBatch, Error> {
         let link = self.consuming.link().ok_or(NOT_CONSUMING)?;
-        DeadBatch::take(link, &self.names.dead, most)
+        DeadBatch::take(link, &self.names, most)
             .await
             .map_err(failed)
     }

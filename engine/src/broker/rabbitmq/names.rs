@@ -138,6 +138,12 @@ impl Names {
         }
     }
 
+    /// Whether a queue of this name holds what backends publish.
+    pub(super) fn is_publish_queue(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&self.publish);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    }
+
     /// The shard of a tenant, and what it is bound with: a tenant's id holds neither dots nor wildcards.
     pub(super) fn publish_binding(tenant: &TenantId) -> (u16, String) {
         let shards = const { NonZeroU16::MIN.saturating_add(PUBLISH_SHARDS - 1) };
@@ -296,6 +302,8 @@ mod tests {
         let names = names(0);
         let queues = names.publish_queues();
         assert_eq!(queues.len(), usize::from(PUBLISH_SHARDS) + 1);
+        assert!(queues.iter().all(|one| names.is_publish_queue(&one.name)));
+        assert!(!names.is_publish_queue(&names.ready_queue(&queue("publish")).name));
         let tenants = (0..200).map(|n| format!("t{n}").parse().unwrap());
         let used: BTreeSet<u16> = tenants
             .map(|tenant| Names::publish_binding(&tenant).0)

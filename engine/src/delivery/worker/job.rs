@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::route::Class;
 use crate::broker::LeaseId;
-use crate::delivery::settle::{Again, Settled};
+use crate::delivery::settle::{self, Again, Settled};
 use crate::model::{
-    Counts, DeviceId, Entry, FinalState, Job, JobKind, Lane, Millis, Recipient, Target,
+    Counts, DeviceId, Entry, Envelope, FinalState, Job, JobKind, Lane, Millis, Recipient, Target,
 };
-use crate::store::{Failure, JobKey, NewDead, Prune, WaitingWhy};
+use crate::store::{DeadOrigin, Failure, JobKey, NewDead, Prune, WaitingWhy};
 
 /// A job that has written nothing since its hand-out writes a part after this long, with or without an outcome: only then
 /// can the holder of a copy know of it, ms.
@@ -260,5 +260,30 @@ impl JobState {
             group.next = group.recipients.len();
         }
         taken
+    }
+
+    /// Nothing more of it is sent: whoever is not handed out yet ends as dead.
+    pub(super) fn die(&mut self, reason: &'static str, detail: String, now: Millis) {
+        let mut left = self.drain_remaining();
+        left.sort_unstable_by_key(Recipient::key);
+        let settled = settle::end_recipients(&left, FinalState::Dead, reason, &|ordinal| {
+            self.user_of(ordinal)
+        });
+        // Recipients, not users: a replay must not send again to the devices that have their final states.
+        let job = Job {
+            entries: left.into_iter().map(Entry::from).collect(),
+            ..self.job.clone()
+        };
+        self.dead = Some(NewDead {
+            tenant: self.key.tenant.clone(),
+            origin: DeadOrigin::Internal,
+            reason: reason.to_owned(),
+            detail,
+            notification: Some(self.key.notification),
+            job: Some(self.key.job),
+            recipients: u32::try_from(job.entries.len()).unwrap_or(u32::MAX),
+            body: Envelope::encode(&[job]).unwrap_or_default(),
+        });
+        self.absorb(settled, 0, now);
     }
 }

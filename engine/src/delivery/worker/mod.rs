@@ -5,6 +5,7 @@
 //! ended → its lease acked when all jobs of the message are ended. See the job protocol, sections 2, 3 and 6.
 
 mod control;
+mod given_up;
 mod job;
 mod lease;
 mod pump;
@@ -20,6 +21,7 @@ use clarion_auth::TenantId;
 use uuid::Uuid;
 
 pub use self::control::CLOCK_MARGIN;
+pub use self::given_up::{Standing, close_given_up, users_of};
 use self::job::JobState;
 pub use self::lease::CREDIT_AT_REST;
 use self::lease::Leases;

@@ -295,6 +295,13 @@ fn row(job: &crate::model::Job, due: Millis, why: WaitingWhy) -> Option<WaitingR
     })
 }
 
+/// The settlement that ends a job of which nothing is out.
+pub(super) fn last_settlement(state: &mut JobState, events: Events, now: Millis) -> Settlement {
+    let pending = std::mem::take(&mut state.pending);
+    let waiting = waiting_rows(state, now);
+    settlement(state, pending, waiting, (true, events))
+}
+
 fn settlement(
     state: &mut JobState,
     pending: Pending,

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::given_up::users_of;
 use super::job::{Group, JobState, Phase};
 use super::route::Class;
 use super::{Action, Alert, JobHandle, Worker};
@@ -13,7 +14,7 @@ use crate::limits::{CLAIMS_ALONE, CLAIMS_POISON, HELD_RECHECK, JOB_RECIPIENTS_MA
 use crate::model::{
     DeviceId, Entry, Envelope, FinalState, Job, JobKind, Lane, Millis, Recipient, Target, TenantId,
 };
-use crate::store::{ClaimAnswer, ClaimRequest, DeadOrigin, NewDead, ResolvedDevice, UserCursor};
+use crate::store::{ClaimAnswer, ClaimRequest, DeadOrigin, NewDead, ResolvedDevice};
 
 /// How long a first job that was published again rests before it is claimed, ms: the holder of its first copy writes a part
 /// within a second or sends nothing of it, so that by then either its log or nobody else speaks for it.
@@ -218,34 +219,13 @@ impl Worker {
         let Some(state) = self.jobs.get_mut(&handle) else {
             return;
         };
-        let tenant = state.key.tenant.clone();
         let detail = format!(
             "job {} was begun {CLAIMS_POISON} times without getting on",
             state.key.job
         );
-        self.actions
-            .push(Action::Alert(Alert::Poison(tenant.clone(), detail.clone())));
-        let mut left = state.drain_remaining();
-        left.sort_unstable_by_key(Recipient::key);
-        let settled = settle::end_recipients(&left, FinalState::Dead, "poison", &|ordinal| {
-            state.user_of(ordinal)
-        });
-        // Recipients, not users: a replay must not send again to the devices that have their final states.
-        let job = Job {
-            entries: left.into_iter().map(Entry::from).collect(),
-            ..state.job.clone()
-        };
-        state.dead = Some(NewDead {
-            tenant,
-            origin: DeadOrigin::Internal,
-            reason: "poison".to_owned(),
-            detail,
-            notification: Some(state.key.notification),
-            job: Some(state.key.job),
-            recipients: u32::try_from(job.entries.len()).unwrap_or(u32::MAX),
-            body: Envelope::encode(&[job]).unwrap_or_default(),
-        });
-        state.absorb(settled, 0, now);
+        let alert = Alert::Poison(state.key.tenant.clone(), detail.clone());
+        self.actions.push(Action::Alert(alert));
+        state.die("poison", detail, now);
         self.end_if_spent(handle, now);
     }
 
@@ -285,18 +265,7 @@ impl Worker {
         if state.job.is_resolved() {
             return self.on_resolved(handle, Vec::new(), now);
         }
-        let users = state
-            .job
-            .entries
-            .iter()
-            .filter_map(|entry| match &entry.target {
-                Target::User { user_id, after } => Some(UserCursor {
-                    user_id: user_id.clone(),
-                    after: *after,
-                }),
-                Target::Device(_) => None,
-            });
-        let (tenant, users) = (state.key.tenant.clone(), users.collect());
+        let (tenant, users) = (state.key.tenant.clone(), users_of(&state.job));
         self.actions.push(Action::Resolve {
             job: handle,
             tenant,
@@ -321,37 +290,7 @@ impl Worker {
         if state.phase != Phase::Resolving {
             return;
         }
-        let found = expand(&state.job.entries, devices);
-        state.rest = found.rest;
-        let settled = &state.settled;
-        state.resolved = count_resolved(&found.recipients, settled);
-        // A user whose devices were pruned after they had their final states is not one without devices.
-        let had: HashSet<u32> = settled.iter().map(|(ordinal, _)| *ordinal).collect();
-        let no_device = found
-            .no_device
-            .into_iter()
-            .filter(|entry| !had.contains(&entry.ordinal));
-        let outcome = settle::no_device(&no_device.collect::<Vec<_>>());
-        let mut groups: HashMap<Class, Vec<Recipient>> = HashMap::new();
-        for recipient in found.recipients {
-            if !settled.contains(&recipient.key()) {
-                groups
-                    .entry(Class::of(&recipient.address))
-                    .or_default()
-                    .push(recipient);
-            }
-        }
-        let mut groups: Vec<Group> = groups
-            .into_iter()
-            .map(|(class, recipients)| Group {
-                class,
-                recipients: Arc::new(recipients),
-                next: 0,
-            })
-            .collect();
-        groups.sort_by_key(|group| group.class);
-        state.groups = groups;
-        state.absorb(outcome, 0, now);
+        resolve_into(state, devices, now);
         state.phase = Phase::Sending;
         self.queue(handle, now);
     }
@@ -386,6 +325,41 @@ impl Worker {
             self.scheduler.enqueue(&tenant, lane, handle, remaining);
         }
     }
+}
+
+/// A job's devices are known: who is to be sent to, who has none, and who did not fit.
+pub(super) fn resolve_into(state: &mut JobState, devices: Vec<ResolvedDevice>, now: Millis) {
+    let found = expand(&state.job.entries, devices);
+    state.rest = found.rest;
+    let settled = &state.settled;
+    state.resolved = count_resolved(&found.recipients, settled);
+    // A user whose devices were pruned after they had their final states is not one without devices.
+    let had: HashSet<u32> = settled.iter().map(|(ordinal, _)| *ordinal).collect();
+    let no_device = found
+        .no_device
+        .into_iter()
+        .filter(|entry| !had.contains(&entry.ordinal));
+    let outcome = settle::no_device(&no_device.collect::<Vec<_>>());
+    let mut groups: HashMap<Class, Vec<Recipient>> = HashMap::new();
+    for recipient in found.recipients {
+        if !settled.contains(&recipient.key()) {
+            groups
+                .entry(Class::of(&recipient.address))
+                .or_default()
+                .push(recipient);
+        }
+    }
+    let mut groups: Vec<Group> = groups
+        .into_iter()
+        .map(|(class, recipients)| Group {
+            class,
+            recipients: Arc::new(recipients),
+            next: 0,
+        })
+        .collect();
+    groups.sort_by_key(|group| group.class);
+    state.groups = groups;
+    state.absorb(outcome, 0, now);
 }
 
 /// Recipients that a job has come to: those found now, and those that an earlier delivery settled and that are gone since.
