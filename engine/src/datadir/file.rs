@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
+use super::checkpoint::Checkpoints;
 use crate::model::Millis;
 
 /// How long a statement waits for another connection's lock.
@@ -19,8 +20,9 @@ const ROW_BUFFER: usize = 512;
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// Page cache of a reading connection, KiB.
 const READER_CACHE_KIB: u32 = 8 * 1024;
-/// Pages in the write-ahead log after which it is copied back into the file.
-const CHECKPOINT_PAGES: u32 = 2_000;
+/// Pages in the write-ahead log after which the writing connection itself copies them back into the file: only if
+/// [`Checkpoints`] does not keep up.
+const CHECKPOINT_PAGES: u32 = 16_000;
 /// The log is cut back to this size after a checkpoint, bytes.
 const LOG_BYTES: u32 = 64 * 1024 * 1024;
 
@@ -49,6 +51,17 @@ impl SqliteFile {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .connect()
             .await
+    }
+
+    /// Begins to copy the write-ahead log back, beside the one that writes.
+    pub(crate) async fn checkpoints(&self) -> Result<Checkpoints, sqlx::Error> {
+        let connection = self
+            .options(READER_CACHE_KIB)
+            .create_if_missing(false)
+            .pragma("wal_autocheckpoint", "0")
+            .connect()
+            .await?;
+        Ok(Checkpoints::start(connection, self.name))
     }
 
     /// Opens up to `connections` connections that read.

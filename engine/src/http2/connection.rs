@@ -12,7 +12,8 @@ use h2::client::SendRequest;
 use h2::{Ping, PingPong};
 use tokio::time::Instant;
 
-use super::connector::{Connector, Io};
+use super::connector::Connector;
+use super::metered::{Budget, Metered};
 use super::ready::{Bell, Signal};
 use super::streams::{Clock, Flight, Landing, Streams};
 use super::{ErrorKind, Origin, Request};
@@ -31,8 +32,10 @@ const SEND_BUFFER: usize = 16 * 1024;
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Polls of one connection in a turn, so that none starves the others.
 const POLLS_MAX: usize = 4;
+/// Bytes of answers taken from one connection in a turn, some hundred of them: well under a millisecond.
+const TURN_BYTES: usize = 8 * 1024;
 
-type Driver = h2::client::Connection<Box<dyn Io>, Bytes>;
+type Driver = h2::client::Connection<Metered, Bytes>;
 type Handshake = Pin<Box<dyn Future<Output = Result<(SendRequest<Bytes>, Driver), OpenError>>>>;
 
 /// Why a connection could not be opened.
@@ -64,6 +67,8 @@ pub(super) struct Connection {
     pub(super) id: u32,
     signal: Arc<Signal>,
     waker: Waker,
+    /// What may be read in this turn.
+    budget: Budget,
     phase: Phase,
     proven: bool,
     /// An answer has come by it.
@@ -83,6 +88,7 @@ struct Open {
     /// None once it is closing.
     sender: Option<SendRequest<Bytes>>,
     driver: Driver,
+    budget: Budget,
     streams: Streams,
     ping: Option<PingPong>,
     pinged_at: Option<Instant>,
@@ -109,9 +115,11 @@ impl Connection {
         let signal = Signal::new(bell_number, bell);
         signal.raise();
         let opening = connector(origin);
+        let budget = Budget::default();
+        let read = budget.clone();
         let handshake = async move {
             let opened = tokio::time::timeout(CONNECT_TIMEOUT, async move {
-                let io = opening.await?;
+                let io = Metered::new(opening.await?, read);
                 Ok(builder().handshake(io).await?)
             });
             opened.await.unwrap_or(Err(OpenError::Timeout))
@@ -120,6 +128,7 @@ impl Connection {
             id,
             waker: Waker::from(Arc::clone(&signal)),
             signal,
+            budget,
             phase: Phase::Opening(Box::pin(handshake)),
             proven,
             has_answered: false,
@@ -182,6 +191,7 @@ impl Connection {
         if !self.signal.lower() {
             return None;
         }
+        self.budget.refill(TURN_BYTES);
         let mut change = None;
         if let Phase::Opening(handshake) = &mut self.phase {
             let mut cx = Context::from_waker(&self.waker);
@@ -194,6 +204,7 @@ impl Connection {
                 Poll::Ready(Ok((sender, driver))) => {
                     let mut open = Open::new(sender, driver, &self.waker, clock.now);
                     open.proven = self.proven;
+                    open.budget = self.budget.clone();
                     self.phase = Phase::Open(Box::new(open));
                     change = Some(Change::Opened);
                 }
@@ -279,6 +290,7 @@ impl Open {
             sender: Some(sender),
             ping: driver.ping_pong(),
             driver,
+            budget: Budget::default(),
             streams: Streams::new(waker),
             pinged_at: None,
             heard_at: now,
@@ -337,6 +349,9 @@ impl Open {
             {
                 self.pinged_at = None;
                 self.heard_at = clock.now;
+            }
+            if self.budget.is_spent() {
+                break;
             }
             if !signal.lower() {
                 return Poll::Pending;

@@ -8,6 +8,7 @@ mod backoff;
 mod connection;
 mod connector;
 mod headers;
+mod metered;
 mod origin;
 mod pool;
 mod ready;

@@ -15,6 +15,8 @@ use crate::store::{CredentialKind, CredentialRecord, Store};
 
 /// A sample older than this, in milliseconds, is taken again.
 const SAMPLE_MILLIS_MAX: Millis = 1_000;
+/// From this age on, in milliseconds, another sample is taken beside the requests, so that hardly any waits for one.
+const SAMPLE_MILLIS_DUE: Millis = 500;
 /// Tenants whose samples are kept.
 const TENANTS_MAX: usize = 16_384;
 /// Messages after which the mean size of a tenant's messages forgets half of what it knows.
@@ -71,7 +73,7 @@ impl Published {
 #[derive(Debug, Default)]
 struct Tenant {
     /// Held while a sample is taken, so that one request asks and the others wait for its answer.
-    sampling: AsyncMutex<()>,
+    sampling: Arc<AsyncMutex<()>>,
     state: Mutex<State>,
 }
 
@@ -119,29 +121,51 @@ impl Backlog {
 
     /// What is known of a tenant that may send.
     pub(super) async fn look(
-        &self,
-        store: &dyn Store,
-        broker: &dyn Broker,
+        self: &Arc<Self>,
+        (store, broker): (&Arc<dyn Store>, &Arc<dyn Broker>),
         tenant: &TenantId,
         now: Millis,
     ) -> Result<Look, Error> {
         let slot = self.slot(tenant, now);
         if let Some(look) = slot.look(now) {
+            if slot.is_due(now) {
+                self.renew((store, broker), tenant, &slot, now);
+            }
             return look;
         }
         let _sampling = slot.sampling.lock().await;
         if let Some(look) = slot.look(now) {
             return look;
         }
-        let mut sample = self.sample(store, tenant, now).await?;
-        let messages = self.messages(broker, tenant, now).await?;
-        let mut state = slot.lock();
-        // Fed pages count in both, a few thousand recipients at most.
-        let ready = state.published.recipients_in(messages);
-        sample.queued = sample.queued.saturating_add(ready);
-        state.sample = Some(sample);
-        drop(state);
+        let sample = self
+            .sample((&**store, &**broker), tenant, &slot, now)
+            .await?;
+        slot.lock().sample = Some(sample);
         sample.look(&slot)
+    }
+
+    /// Takes another sample beside the requests, unless somebody does.
+    fn renew(
+        self: &Arc<Self>,
+        (store, broker): (&Arc<dyn Store>, &Arc<dyn Broker>),
+        tenant: &TenantId,
+        slot: &Arc<Tenant>,
+        now: Millis,
+    ) {
+        let Ok(sampling) = Arc::clone(&slot.sampling).try_lock_owned() else {
+            return;
+        };
+        let (this, slot, tenant) = (Arc::clone(self), Arc::clone(slot), tenant.clone());
+        let (store, broker) = (Arc::clone(store), Arc::clone(broker));
+        tokio::spawn(async move {
+            let taken_before = slot.taken();
+            match this.sample((&*store, &*broker), &tenant, &slot, now).await {
+                Ok(sample) => slot.renew(sample, taken_before),
+                // The next request asks itself, and hears of it.
+                Err(error) => tracing::debug!(%error, "a tenant could not be looked at"),
+            }
+            drop(sampling);
+        });
     }
 
     /// One message with `entries` was published for `tenant`.
@@ -159,11 +183,12 @@ impl Backlog {
         }
     }
 
-    /// What the store knows; what is ready in the queue is still missing.
+    /// What the store and the queue know.
     async fn sample(
         &self,
-        store: &dyn Store,
+        (store, broker): (&dyn Store, &dyn Broker),
         tenant: &TenantId,
+        slot: &Tenant,
         now: Millis,
     ) -> Result<Sample, Error> {
         let row = store.tenant(tenant).await?;
@@ -172,11 +197,16 @@ impl Backlog {
             Some(row) if row.suspended => Standing::Suspended,
             Some(_) => Standing::Good,
         };
+        let platforms = platforms(&store.credentials(tenant).await?);
+        let stored = store.backlog(tenant).await?;
+        let messages = self.messages(broker, tenant, now).await?;
+        // Fed pages count in both, a few thousand recipients at most.
+        let ready = slot.lock().published.recipients_in(messages);
         Ok(Sample {
             taken_at: now,
             standing,
-            platforms: platforms(&store.credentials(tenant).await?),
-            queued: store.backlog(tenant).await?,
+            platforms,
+            queued: stored.saturating_add(ready),
             limit: row.and_then(|row| row.limits.backlog).unwrap_or(self.limit),
             since: 0,
         })
@@ -245,6 +275,27 @@ impl Tenant {
     fn look(self: &Arc<Self>, now: Millis) -> Option<Result<Look, Error>> {
         let sample = self.lock().sample?;
         is_fresh(sample.taken_at, now).then(|| sample.look(self))
+    }
+
+    /// Whether another sample should be taken soon.
+    fn is_due(&self, now: Millis) -> bool {
+        let sample = self.lock().sample;
+        sample.is_some_and(|sample| now - sample.taken_at >= SAMPLE_MILLIS_DUE)
+    }
+
+    /// Entries taken since the sample there is.
+    fn taken(&self) -> u64 {
+        self.lock().sample.map_or(0, |sample| sample.since)
+    }
+
+    /// Puts `sample` in the place of the one that there is, unless it was forgotten. What was taken while it was made may be
+    /// missing in it, and counts.
+    fn renew(&self, mut sample: Sample, taken_before: u64) {
+        let mut state = self.lock();
+        if let Some(known) = &mut state.sample {
+            sample.since = known.since.saturating_sub(taken_before);
+            *known = sample;
+        }
     }
 
     fn is_fresh(&self, now: Millis) -> bool {
@@ -358,6 +409,23 @@ mod tests {
             published.add(1);
         }
         assert_eq!(published.recipients_in(10), 10);
+    }
+
+    #[test]
+    fn a_renewed_sample_counts_what_was_taken_meanwhile_and_never_undoes_forgetting() {
+        let tenant = Tenant::default();
+        tenant.renew(sample(5, 100), 0);
+        assert!(tenant.lock().sample.is_none(), "it was forgotten");
+        tenant.lock().sample = Some(Sample {
+            since: 7,
+            ..sample(5, 100)
+        });
+        let taken_before = tenant.taken();
+        assert!(tenant.lock().sample.as_mut().unwrap().take(3).is_ok());
+        tenant.renew(sample(20, 100), taken_before);
+        let renewed = tenant.lock().sample.unwrap();
+        assert_eq!((renewed.queued, renewed.since), (20, 3));
+        assert!(!tenant.is_due(499) && tenant.is_due(500));
     }
 
     #[test]

@@ -152,7 +152,7 @@ pub struct Intake {
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     mac: MacKey,
-    backlog: Backlog,
+    backlog: Arc<Backlog>,
     feeder: Arc<Notify>,
     /// Until when a published message is worth sending that does not say so.
     usual_expiry: Expiry,
@@ -172,7 +172,7 @@ impl Intake {
         backlog_max: u64,
         feeder: Arc<Notify>,
     ) -> Self {
-        let backlog = Backlog::new(backlog_max);
+        let backlog = Arc::new(Backlog::new(backlog_max));
         Self {
             store,
             broker,
@@ -265,7 +265,7 @@ impl Intake {
         let tenant = &notification.tenant;
         let look = self
             .backlog
-            .look(&*self.store, &*self.broker, tenant, now)
+            .look((&self.store, &self.broker), tenant, now)
             .await?;
         let named = audience.platforms();
         check_content(notification, named.as_deref().unwrap_or(look.platforms))?;

@@ -208,7 +208,8 @@ impl Intake {
     ) -> Result<Verdict, Stop> {
         let (message_id, mut submission) = self.read(caller, now).await?;
         let (store, tenant) = (&*self.store, &caller.tenant);
-        self.backlog.look(store, &*self.broker, tenant, now).await?;
+        let places = (&self.store, &self.broker);
+        self.backlog.look(places, tenant, now).await?;
         let id = NotificationId::of_message(tenant, &message_id);
         let entries = submission.audience.len();
         let key = format!("{KEY_PREFIX}{message_id}");
@@ -294,7 +295,7 @@ impl Intake {
         let tenant = &notification.tenant;
         let look = self
             .backlog
-            .look(&*self.store, &*self.broker, tenant, now)
+            .look((&self.store, &self.broker), tenant, now)
             .await?;
         let named = audience.platforms();
         check_content(&notification, named.as_deref().unwrap_or(look.platforms))

@@ -23,7 +23,7 @@ use self::desk::Desk;
 use self::dispatch::Dispatcher;
 use self::writer::{Request, Writer};
 use super::{Broker, Error, Lease, LeaseId, Publish, QueueName, Subscription};
-use crate::datadir::{DataDir, SqliteFile, migrate, synchronous};
+use crate::datadir::{Checkpoints, DataDir, SqliteFile, migrate, synchronous};
 use crate::model::{Lane, TenantId};
 
 /// What a file has been through, oldest first; append only.
@@ -49,7 +49,7 @@ pub struct EmbeddedBroker {
     pending: Arc<Semaphore>,
     desk: Arc<Desk>,
     readers: SqlitePool,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    running: Mutex<Option<(JoinHandle<()>, Checkpoints)>>,
     synchronous: i64,
 }
 
@@ -85,7 +85,10 @@ impl EmbeddedBroker {
             pending: Arc::new(Semaphore::new(PENDING_KIB)),
             desk,
             readers: file.readers(READERS).await.map_err(storage)?,
-            writer: Mutex::new(Some(tokio::spawn(writer.run()))),
+            running: Mutex::new(Some((
+                tokio::spawn(writer.run()),
+                file.checkpoints().await.map_err(storage)?,
+            ))),
             synchronous,
         })
     }
@@ -175,11 +178,12 @@ impl Broker for EmbeddedBroker {
 
     async fn close(&self) {
         self.desk.close();
-        let writer = {
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            writer.take()
+        let running = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.take()
         };
-        if let Some(writer) = writer {
+        if let Some((writer, checkpoints)) = running {
+            checkpoints.close().await;
             // Closed already: then it is on its way out.
             let _gone = self.requests.send(Request::Close).await.is_err();
             if let Err(error) = writer.await {

@@ -2,9 +2,11 @@
 //! transaction. It must not know who is handed a message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Connection, SqliteConnection};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::desk::{Desk, Message};
 use super::lane_code;
@@ -17,6 +19,10 @@ const GROUP_REQUESTS: usize = 1_024;
 /// Bodies taken into one transaction, bytes; the request that goes beyond still belongs to it. Little, because whoever asks next
 /// waits until they are written.
 const GROUP_BYTES: usize = 1024 * 1024;
+
+/// How long acks wait for a publish to be written with, or for more of their kind: they need no synchronisation of their own,
+/// because a message whose ack is lost finds its job's record.
+const ACKS_REST: Duration = Duration::from_millis(10);
 
 const INSERT: Rows = Rows {
     columns: "id, tenant, lane, published_at, body",
@@ -79,7 +85,7 @@ impl Writer {
     /// Serves until it is told to close or nobody can ask any more.
     pub(super) async fn run(mut self) {
         while let Some(first) = self.requests.recv().await {
-            let group = self.gather(first);
+            let group = self.gather(first).await;
             let close = group.close;
             self.write(group).await;
             if close {
@@ -93,8 +99,9 @@ impl Writer {
         drop(self.data_dir);
     }
 
-    fn gather(&mut self, first: Request) -> Group {
+    async fn gather(&mut self, first: Request) -> Group {
         let mut group = Group::default();
+        let until = Instant::now() + ACKS_REST;
         let mut bytes = 0;
         let mut next = Some(first);
         while let Some(request) = next {
@@ -102,7 +109,13 @@ impl Writer {
             if group.answers.len() >= GROUP_REQUESTS || bytes >= GROUP_BYTES || group.close {
                 break;
             }
-            next = self.requests.try_recv().ok();
+            next = match self.requests.try_recv() {
+                Ok(request) => Some(request),
+                Err(_) if group.is_urgent() => None,
+                Err(_) => timeout_at(until, self.requests.recv())
+                    .await
+                    .unwrap_or_default(),
+            };
         }
         group
     }
@@ -188,6 +201,11 @@ impl Group {
                 0
             }
         }
+    }
+
+    /// Whether somebody waits for more than acks.
+    fn is_urgent(&self) -> bool {
+        !self.publishes.is_empty() || self.beat || self.close
     }
 
     fn is_empty(&self) -> bool {

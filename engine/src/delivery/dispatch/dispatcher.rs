@@ -19,6 +19,12 @@ use crate::http2::{TlsError, client_config};
 use crate::model::TenantId;
 use crate::provider::RouteKey;
 
+/// How much nicer the delivery threads are than the rest of the process.
+#[cfg(target_os = "linux")]
+const DELIVERY_NICE: i32 = 10;
+/// The nicest there is.
+#[cfg(target_os = "linux")]
+const NICEST: i32 = 19;
 /// Commands waiting for one thread.
 const COMMANDS_MAX: usize = 1_024;
 /// Batches of events waiting for the receiver.
@@ -190,6 +196,7 @@ fn spawn(
         .enable_all()
         .build()?;
     let body = move || {
+        stand_back();
         runtime.block_on(async move {
             Thread::new(index, shared, counters, receiver, events)
                 .run()
@@ -203,6 +210,22 @@ fn spawn(
         .spawn(body)?;
     Ok(Handle { commands, ended })
 }
+
+/// Lets the other threads of the process go first when all cores are busy. They do little for each request (answer it, write it,
+/// hand it over), and a flood would have each of them wait for a turn of the delivery threads, which have work all the time.
+#[cfg(target_os = "linux")]
+fn stand_back() {
+    use rustix::process::{getpriority_process, setpriority_process};
+    // On Linux this is about the calling thread.
+    let set = getpriority_process(None)
+        .and_then(|own| setpriority_process(None, (own + DELIVERY_NICE).min(NICEST)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "the delivery threads keep the priority of the others");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stand_back() {}
 
 /// Rendezvous hashing: every route has its own order of threads, and a thread more or less moves few routes.
 fn ranking(key: &RouteKey, threads: usize) -> Box<[usize]> {

@@ -22,13 +22,13 @@ use crate::http2::{
     client_config, tls_connector,
 };
 use crate::limits::{SLICES_PER_THREAD_MAX, TICK};
-use crate::model::{Millis, Processed, TenantId};
+use crate::model::{Lane, Millis, Processed, TenantId};
 use crate::provider::{Credential, RouteKey};
 
 /// Commands taken in one turn.
 const COMMANDS_PER_TURN: usize = 64;
 /// Turns before the runtime gets to look at sockets and timers again.
-const TURNS_MAX: usize = 16;
+const TURNS_MAX: usize = 4;
 /// What the waker for access tokens rings with.
 const TOKENS: u32 = u32::MAX;
 /// A route without work is kept this long.
@@ -62,6 +62,8 @@ pub(super) struct Thread {
     pub(super) refreshes: VecDeque<u32>,
     /// Pools to be filled before the turn ends.
     pub(super) dirty: Vec<u32>,
+    /// Pools that have more to send than a turn allows: to be filled in the next.
+    pub(super) unfinished: Vec<u32>,
     commands: mpsc::Receiver<Command>,
     inbox: Vec<Command>,
     token_signal: Arc<Signal>,
@@ -102,6 +104,7 @@ impl Thread {
             token_pool: None,
             refreshes: VecDeque::new(),
             dirty: Vec::new(),
+            unfinished: Vec::new(),
             commands,
             inbox: Vec::with_capacity(COMMANDS_PER_TURN),
             token_signal,
@@ -135,7 +138,8 @@ impl Thread {
                 return Poll::Ready(());
             }
             let has_room_again = was_full && !self.is_full();
-            rests = !took && !has_room_again && self.bell.is_silent();
+            let has_more = has_room_again || !self.unfinished.is_empty();
+            rests = !took && !has_more && self.bell.is_silent();
             if rests {
                 break;
             }
@@ -315,11 +319,13 @@ impl Thread {
         let mut rung = std::mem::take(&mut self.rung);
         self.bell.take(&mut rung);
         rung.append(&mut self.dirty);
+        rung.append(&mut self.unfinished);
         if rung.contains(&TOKENS) {
             self.token_signal.lower();
             rung.extend(self.fcm_pool);
         }
-        rung.sort_unstable();
+        // Whoever has somebody waiting for a transactional push goes first.
+        rung.sort_unstable_by_key(|number| (!self.is_urgent(*number), *number));
         rung.dedup();
         for number in &rung {
             self.drive(*number, clock);
@@ -337,11 +343,22 @@ impl Thread {
         };
         state.pool.drive(clock, &mut self.completions);
         self.land(number, clock);
+        let is_urgent = self.is_urgent(number);
         self.fill(number, clock);
+        if is_urgent && let Some(state) = self.pools.get_mut(number) {
+            // Written at once, before other pools have their turn.
+            state.pool.drive(clock, &mut self.completions);
+        }
         if !self.completions.is_empty() {
             self.land(number, clock);
         }
         self.report_windows(number);
+    }
+
+    fn is_urgent(&self, number: u32) -> bool {
+        let lane = lane_index(Lane::Transactional);
+        let pool = self.pools.get(number);
+        pool.is_some_and(|pool| !pool.turns[lane].is_empty())
     }
 
     fn tick_if_due(&mut self, cx: &mut Context<'_>, clock: Clock) {

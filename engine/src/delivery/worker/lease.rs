@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::Action;
 use crate::broker::{LeaseId, QueueName};
 use crate::limits::PREFETCHED_BYTES_MAX;
-use crate::model::Job;
+use crate::model::{Job, Lane};
 
 /// Messages of a queue that may be unacked while nothing of it is being sent.
 pub const CREDIT_AT_REST: u32 = 1;
@@ -14,6 +14,13 @@ pub const CREDIT_AT_REST: u32 = 1;
 /// Messages of a queue that may be unacked while it is being served. A message of a transactional queue holds a single
 /// recipient as a rule, so that it takes many to fill the connections.
 const CREDIT_MAX: u32 = 1_024;
+
+/// Bytes of one lane in hand up to which its queues get more. Each lane has a half of its own, so that the bulk of some
+/// does not hold back the transactional pushes of others.
+const LANE_BYTES_MAX: usize = PREFETCHED_BYTES_MAX / 2;
+
+/// Bytes of one queue in hand up to which it gets more, so that no tenant takes all of a lane's.
+const QUEUE_BYTES_MAX: usize = LANE_BYTES_MAX / 4;
 
 #[derive(Debug)]
 struct Held {
@@ -28,6 +35,7 @@ struct Held {
 #[derive(Debug)]
 struct Queue {
     leased: u32,
+    bytes: usize,
     credit: u32,
 }
 
@@ -36,7 +44,8 @@ struct Queue {
 pub(super) struct Leases {
     held: HashMap<LeaseId, Held>,
     queues: HashMap<QueueName, Queue>,
-    bytes: usize,
+    /// By lane.
+    bytes: [usize; 2],
 }
 
 impl Leases {
@@ -53,7 +62,9 @@ impl Leases {
         actions: &mut Vec<Action>,
     ) {
         let (bytes, open) = size;
-        self.bytes += bytes;
+        let in_lane = &mut self.bytes[lane_index(queue.lane)];
+        *in_lane += bytes;
+        let in_lane = *in_lane;
         self.held.insert(
             lease,
             Held {
@@ -65,12 +76,15 @@ impl Leases {
         );
         let entry = self.queues.entry(queue.clone()).or_insert(Queue {
             leased: 0,
+            bytes: 0,
             credit: CREDIT_AT_REST,
         });
         entry.leased += 1;
+        entry.bytes += bytes;
         if entry.leased >= entry.credit
             && entry.credit < CREDIT_MAX
-            && self.bytes < PREFETCHED_BYTES_MAX / 2
+            && entry.bytes < QUEUE_BYTES_MAX
+            && in_lane < LANE_BYTES_MAX
         {
             entry.credit = (entry.credit * 2).min(CREDIT_MAX);
             actions.push(Action::Credit(queue.clone(), entry.credit));
@@ -104,11 +118,12 @@ impl Leases {
         let Some(held) = self.held.remove(&lease) else {
             return false;
         };
-        self.bytes -= held.bytes;
+        self.bytes[lane_index(held.queue.lane)] -= held.bytes;
         let Some(queue) = self.queues.get_mut(&held.queue) else {
             return true;
         };
         queue.leased -= 1;
+        queue.bytes -= held.bytes;
         if queue.leased == 0 {
             if queue.credit != CREDIT_AT_REST {
                 actions.push(Action::Credit(held.queue.clone(), CREDIT_AT_REST));
@@ -125,9 +140,93 @@ impl Leases {
         queues.sort_unstable();
         let at_rest = |queue| Action::Credit(queue, CREDIT_AT_REST);
         actions.extend(queues.into_iter().map(at_rest));
-        self.bytes = 0;
+        self.bytes = [0; 2];
         let mut leases: Vec<LeaseId> = self.held.drain().map(|(lease, _)| lease).collect();
         leases.sort_unstable();
         leases
+    }
+}
+
+fn lane_index(lane: Lane) -> usize {
+    match lane {
+        Lane::Transactional => 0,
+        Lane::Bulk => 1,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a job of 500 recipients, about.
+    const JOB: usize = 36_000;
+
+    fn queue(tenant: &str, lane: Lane) -> QueueName {
+        let tenant = tenant.parse().unwrap();
+        QueueName { tenant, lane }
+    }
+
+    /// Takes messages of `bytes` as long as credit is left, which the flood of a deep queue does; the credit it came to.
+    fn flood(leases: &mut Leases, queue: &QueueName, bytes: usize, ids: &mut u64) -> u32 {
+        let mut credit = CREDIT_AT_REST;
+        let mut leased = 0;
+        while leased < credit {
+            let mut actions = Vec::new();
+            *ids += 1;
+            leases.add(LeaseId(*ids), queue, (bytes, 1), &mut actions);
+            leased += 1;
+            for action in actions {
+                if let Action::Credit(_, more) = action {
+                    credit = more;
+                }
+            }
+        }
+        credit
+    }
+
+    #[test]
+    fn a_flood_takes_its_share_and_no_more() {
+        let (mut leases, mut ids) = (Leases::default(), 0);
+        let credit = flood(&mut leases, &queue("a", Lane::Bulk), JOB, &mut ids);
+        assert!(
+            credit as usize * JOB < 2 * QUEUE_BYTES_MAX + JOB,
+            "{credit}"
+        );
+        assert!(credit >= 64, "{credit}");
+    }
+
+    #[test]
+    fn transactional_queues_get_credit_beside_any_number_of_floods() {
+        let (mut leases, mut ids) = (Leases::default(), 0);
+        for tenant in 0..64 {
+            flood(
+                &mut leases,
+                &queue(&format!("a{tenant}"), Lane::Bulk),
+                JOB,
+                &mut ids,
+            );
+        }
+        assert!(leases.bytes[1] >= LANE_BYTES_MAX);
+        assert_eq!(
+            flood(&mut leases, &queue("late", Lane::Bulk), JOB, &mut ids),
+            CREDIT_AT_REST
+        );
+        let mine = queue("b", Lane::Transactional);
+        assert_eq!(flood(&mut leases, &mine, 400, &mut ids), CREDIT_MAX);
+    }
+
+    #[test]
+    fn what_is_given_back_is_counted_back() {
+        let (mut leases, mut ids) = (Leases::default(), 0);
+        let mine = queue("a", Lane::Bulk);
+        flood(&mut leases, &mine, JOB, &mut ids);
+        let mut actions = Vec::new();
+        for id in 1..=ids {
+            assert!(leases.remove(LeaseId(id), &mut actions));
+        }
+        assert_eq!(leases.bytes, [0, 0]);
+        assert!(leases.is_empty() && leases.queues.is_empty());
+        assert!(matches!(actions[..], [Action::Credit(_, CREDIT_AT_REST)]));
     }
 }

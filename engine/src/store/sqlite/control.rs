@@ -84,6 +84,9 @@ impl Control for SqliteStore {
     }
 
     async fn close(&self) {
+        if let Some(checkpoints) = self.checkpoints.lock().await.take() {
+            checkpoints.close().await;
+        }
         let connection = self.writer().await.0.take();
         self.readers.close().await;
         if let Some(connection) = connection

@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use super::turns::Turns;
 use super::{Error, Store};
-use crate::datadir::{DataDir, SqliteFile, migrate, synchronous};
+use crate::datadir::{Checkpoints, DataDir, SqliteFile, migrate, synchronous};
 use crate::model::TenantId;
 
 /// What a file has been through, oldest first; append only.
@@ -57,6 +57,7 @@ pub struct OpenOptions {
 pub struct SqliteStore {
     writer: Mutex<WriteConnection>,
     readers: SqlitePool,
+    checkpoints: Mutex<Option<Checkpoints>>,
     process: Uuid,
     /// Where the last round of reservations and of releases ended.
     turn: std::sync::Mutex<Turns>,
@@ -91,6 +92,7 @@ impl SqliteStore {
         Ok(Self {
             writer: Mutex::new(WriteConnection(Some(writer))),
             readers: file.readers(READERS).await?,
+            checkpoints: Mutex::new(Some(file.checkpoints().await?)),
             process: options.process,
             turn: std::sync::Mutex::default(),
             running: idempotency::Running::default(),
