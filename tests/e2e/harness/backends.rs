@@ -38,7 +38,12 @@ pub(super) fn servers() -> Table {
 
 /// The same on a broker of the test's own.
 pub(crate) fn servers_on(queue: &str) -> Table {
-    let database = postgres().database();
+    servers_of(postgres(), queue)
+}
+
+/// The same on a database server of the test's own, too.
+pub(crate) fn servers_of(postgres: &Postgres, queue: &str) -> Table {
+    let database = postgres.database();
     let prefix = database.rsplit('/').next().unwrap().to_owned();
     let text = format!(
         "[store]\nurl = {database:?}\n[queue]\nurl = {queue:?}\nprefix = {prefix:?}\n\

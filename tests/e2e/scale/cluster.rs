@@ -5,13 +5,61 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clarion_services::postgres::Postgres;
 use clarion_services::rabbitmq::Rabbit;
 use clarion_simulator::{Options, ReceiveLog, Simulator};
 
-use crate::harness::{Caller, ORG, Server, Setup, World, clarion, servers_on, until};
+use super::wire::Wire;
+use crate::harness::{Caller, ORG, Server, Setup, World, clarion, servers_of, servers_on, until};
 
 /// Handed to a provider and not yet recorded, per engine.
 pub(crate) const UNRECORDED_MAX: u64 = 256;
+
+/// The servers of a test, before anybody uses them.
+pub(crate) struct Parts {
+    pub(crate) rabbit: Rabbit,
+    postgres: Option<Postgres>,
+    wire: Option<Wire>,
+}
+
+impl Parts {
+    /// A broker of the test's own.
+    pub(crate) async fn start() -> Self {
+        Self {
+            rabbit: tokio::task::spawn_blocking(Rabbit::start).await.unwrap(),
+            postgres: None,
+            wire: None,
+        }
+    }
+
+    /// A database server of the test's own as well.
+    pub(crate) async fn with_database(mut self) -> Self {
+        let started = tokio::task::spawn_blocking(Postgres::start).await;
+        self.postgres = Some(started.unwrap());
+        self
+    }
+
+    /// Everybody reaches the broker by a wire that can be cut.
+    pub(crate) async fn behind_a_wire(mut self) -> Self {
+        self.wire = Some(Wire::to(self.rabbit.port()).await);
+        self
+    }
+
+    fn config(&self) -> toml::Table {
+        let url = self.rabbit.url("/");
+        let url = match &self.wire {
+            Some(wire) => url.replace(
+                &format!(":{}/", self.rabbit.port()),
+                &format!(":{}/", wire.port),
+            ),
+            None => url,
+        };
+        match &self.postgres {
+            Some(postgres) => servers_of(postgres, &url),
+            None => servers_on(&url),
+        }
+    }
+}
 
 /// Everything that runs. Dropping it ends all of it.
 pub(crate) struct Cluster {
@@ -19,6 +67,10 @@ pub(crate) struct Cluster {
     pub(crate) world: World,
     pub(crate) engines: Vec<Server>,
     pub(crate) rabbit: Rabbit,
+    postgres: Option<Postgres>,
+    wire: Option<Wire>,
+    /// How an engine is configured.
+    engine: Setup,
     /// What every process is told of store, queue and keys.
     shared: toml::Table,
     log: PathBuf,
@@ -32,6 +84,16 @@ impl Cluster {
         options: Options,
         adjust: impl Fn(Setup) -> Setup,
     ) -> Self {
+        Self::on(Parts::start().await, engines, options, adjust).await
+    }
+
+    /// The same on these servers.
+    pub(crate) async fn on(
+        parts: Parts,
+        engines: usize,
+        options: Options,
+        adjust: impl Fn(Setup) -> Setup,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let log = home.path().join("received.tsv");
         let options = Options {
@@ -39,8 +101,7 @@ impl Cluster {
             receipts_kept: 0,
             ..options
         };
-        let rabbit = tokio::task::spawn_blocking(Rabbit::start).await.unwrap();
-        let shared = servers_on(&rabbit.url("/"));
+        let shared = parts.config();
         let simulator = Simulator::start(options).await.unwrap();
         let setup = |role| {
             let unrecorded = i64::try_from(UNRECORDED_MAX).unwrap();
@@ -51,19 +112,38 @@ impl Cluster {
                 .towards(&simulator)
         };
         let ingest = Server::start(setup("ingest")).await;
+        let engine = setup("engine");
         let mut running = Vec::new();
         for _ in 0..engines {
-            running.push(Server::start(setup("engine")).await);
+            running.push(Server::start(engine.clone()).await);
         }
         let access_token = ingest.access_token(ORG, "owner");
         Self {
             world: World::of(ingest, simulator, access_token),
             engines: running,
-            rabbit,
+            rabbit: parts.rabbit,
+            postgres: parts.postgres,
+            wire: parts.wire,
+            engine,
             shared,
             log,
             _home: home,
         }
+    }
+
+    /// Starts another engine.
+    pub(crate) async fn add_engine(&mut self) {
+        self.engines.push(Server::start(self.engine.clone()).await);
+    }
+
+    /// The database server of the test's own.
+    pub(crate) fn postgres(&self) -> &Postgres {
+        self.postgres.as_ref().expect("started with a database")
+    }
+
+    /// The wire to the broker.
+    pub(crate) fn wire(&self) -> &Wire {
+        self.wire.as_ref().expect("started behind a wire")
     }
 
     /// Name of the database.

@@ -2,10 +2,15 @@
 //! stall. It must not know how engines share their work.
 
 mod backend;
+mod broker_faults;
 mod cluster;
+mod database_faults;
 mod events;
 mod examples;
 mod faults;
 mod published;
 mod publisher;
+mod rate;
+mod tenants;
+mod wire;
 mod work;

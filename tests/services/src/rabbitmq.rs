@@ -28,6 +28,8 @@ const MISSING: &str = "RabbitMQ is missing: apt-get install --no-install-recomme
 const USER: &str = "clarion";
 /// How long a start or an orderly stop may take.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// How long `rabbitmqctl` may take, seconds.
+const CTL_SECONDS_MAX: &str = "60";
 /// Between two looks at a server that starts or stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -273,16 +275,10 @@ impl Rabbit {
     /// # Panics
     /// When that fails.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let program = format!("{}/rabbitmqctl", self.scripts);
-        let user = as_its_user();
-        let mut command = match user.split_first() {
-            Some((first, rest)) => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
+        // A broker in trouble may leave it without an answer.
+        let mut command = Command::new("timeout");
+        command.arg(CTL_SECONDS_MAX).args(as_its_user());
+        command.arg(format!("{}/rabbitmqctl", self.scripts));
         command.args(["--quiet", "--node", &self.node()]);
         let output = self
             .with_environment(&mut command)

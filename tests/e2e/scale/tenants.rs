@@ -1,0 +1,107 @@
+//! Many tenants, each with its two queues: how long an engine takes to start on them, and what memory it needs.
+//! It must not know how queues are consumed.
+
+use std::time::Duration;
+
+use clarion_simulator::Options;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::cluster::Cluster;
+use super::work::patience;
+use crate::harness::{Calls, ORG, PATIENCE, alone, apple, raw, seed, size, until};
+
+/// An engine is at work on all queues after this.
+const START_MAX: Duration = Duration::from_secs(120);
+/// What an engine may have needed of memory at most, KiB.
+const MEMORY_MAX: u64 = 250 * 1_024;
+/// How soon a new tenant is served.
+const FIRST_PUSH_MAX: Duration = Duration::from_secs(3);
+/// Recipients of a job.
+const JOB: u64 = 500;
+
+/// Tenants of one APNs key, each with an API key.
+async fn tenants(cluster: &Cluster, count: u64) -> Vec<Calls> {
+    let world = &cluster.world;
+    let key = world.simulator.apns_test_key("TEAM009999", "APNS009999");
+    let body = json!({
+        "org_id": ORG, "bundle_id": "com.example.app", "team_id": "TEAM009999",
+        "key_id": "APNS009999", "private_key": key.unwrap().p8_pem, "use_sandbox": false,
+    });
+    let person = world.person();
+    let mut tenants = Vec::new();
+    for _ in 0..count {
+        let tenant = person.post("/tenants", &body).await.ok();
+        let id = tenant["tenant_id"].as_str().unwrap();
+        let (_, key) = crate::harness::Tenant::new_key(&person, id).await;
+        tenants.push(Calls::new(world.server.caller().api_key(&key), id));
+    }
+    tenants
+}
+
+/// A job for each of a tenant's queues; returns the two notifications.
+async fn fill(calls: &Calls, number: u64) -> [String; 2] {
+    let mut ids = Vec::new();
+    for (lane, name) in [(0, "transactional"), (1, "bulk")] {
+        let from = (2 * number + lane) * JOB;
+        let tokens: Vec<String> = (from..from + JOB).map(|n| apple(seed(), n)).collect();
+        let body = json!({
+            "device_tokens": raw(&tokens), "alert": {"title": "Hi"}, "options": {"lane": name},
+        });
+        ids.push(calls.bulk(&body).await);
+    }
+    ids.try_into().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_starts_on_the_queues_of_many_tenants() {
+    let _alone = alone().await;
+    let count = size("SCALE_TENANTS", 40);
+    let options = Options {
+        latency_ms: 50,
+        ..Options::default()
+    };
+    let mut cluster = Cluster::start(0, options, |setup| setup).await;
+    let tenants = tenants(&cluster, count).await;
+    let mut ids = Vec::new();
+    for (calls, number) in tenants.iter().zip(0..) {
+        ids.push(fill(calls, number).await);
+    }
+    let began = Instant::now();
+    cluster.add_engine().await;
+    let ready = 2 * count as usize;
+    until("all queues to be consumed", START_MAX, || async {
+        let queues = cluster.rabbit.ctl(&["list_queues", "name", "consumers"]);
+        let consumed = queues.lines().filter(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words[0].contains(".jobs.") && words[1] != "0"
+        });
+        (consumed.count() >= ready).then_some(())
+    })
+    .await;
+    let started = began.elapsed();
+    for (calls, ids) in tenants.iter().zip(&ids) {
+        for id in ids {
+            let status = calls.finished_within(id, patience()).await;
+            assert_eq!(status["accepted"], JOB, "{status}");
+        }
+    }
+    let peak = cluster.engines[0].memory_kib("VmHWM");
+    let late = cluster.world.tenant().await;
+    let began = Instant::now();
+    let body = json!({"device_tokens": raw(&[apple(seed() + 1, 0)]), "alert": {"title": "Hi"}});
+    cluster.world.calls(&late).notify(&body).await;
+    let token = apple(seed() + 1, 0);
+    until("the first push of a new tenant", PATIENCE, || async {
+        cluster.accepted().contains_key(&token).then_some(())
+    })
+    .await;
+    let first = began.elapsed();
+    println!(
+        "scale: {count} tenants: all queues consumed after {started:.1?}, peak {} MiB, \
+         first push of a new one {first:.1?}",
+        peak / 1_024
+    );
+    assert!(peak < MEMORY_MAX, "{peak} KiB");
+    assert!(first < FIRST_PUSH_MAX, "{first:?}");
+}
