@@ -89,8 +89,8 @@ async function main() {
       return 0;
     } catch (error) {
       if (error instanceof Returned) {
-        // No queue is bound for this routing key: nobody has the message.
-        console.error("returned: there is no such tenant, or no engine has seen it yet");
+        // No queue is behind the exchange: nobody has the message.
+        console.error("returned: no queue is behind the exchange; has an engine been started?");
         return 1;
       }
       // Refused: the queue is full. Otherwise it may or may not have been taken, and the same message id makes a

@@ -77,8 +77,8 @@ def main():
             print(f"confirmed {asked.message_id}")
             return 0
         except UnroutableError:
-            # No queue is bound for this routing key: nobody has the message.
-            print("returned: there is no such tenant, or no engine has seen it yet", file=sys.stderr)
+            # No queue is behind the exchange: nobody has the message.
+            print("returned: no queue is behind the exchange; has an engine been started?", file=sys.stderr)
             return 1
         except NackError:
             # The queue is full: the broker did not take it.

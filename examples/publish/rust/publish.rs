@@ -56,7 +56,7 @@ struct Asked {
 /// What the broker answered.
 enum Answer {
     Confirmed,
-    /// No queue is bound for the routing key: nobody has the message.
+    /// No queue is behind the exchange: nobody has the message.
     Returned,
     /// The queue is full.
     Refused,
@@ -124,7 +124,7 @@ async fn main() -> ExitCode {
                 return ExitCode::SUCCESS;
             }
             Ok(Ok(Answer::Returned)) => {
-                complain("returned: there is no such tenant, or no engine has seen it yet");
+                complain("returned: no queue is behind the exchange; has an engine been started?");
                 return ExitCode::FAILURE;
             }
             Ok(Ok(Answer::Refused)) => "refused".to_owned(),
