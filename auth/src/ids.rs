@@ -175,6 +175,19 @@ text_id! {
     /// A person or service that holds access tokens: the `sub` claim. 1 to 128 visible ASCII characters.
     PrincipalId, "principal id", PRINCIPAL_LEN_MAX, PRINCIPAL_CHARACTERS
 }
+text_id! {
+    /// A service ID: a service of an organisation that holds IAM keys. `[A-Za-z0-9_-]{1,64}`, made as `ServiceId-` and
+    /// a UUID.
+    ServiceId, "service id", NAME_LEN_MAX, NAME_CHARACTERS
+}
+text_id! {
+    /// A registered client application: the `X-IBM-Client-Id` header. `[A-Za-z0-9_-]{1,64}`.
+    ClientId, "client id", NAME_LEN_MAX, NAME_CHARACTERS
+}
+text_id! {
+    /// The public id of an IAM key. `[A-Za-z0-9_-]{1,64}`, made as `ApiKey-` and a UUID.
+    IamKeyId, "IAM key id", NAME_LEN_MAX, NAME_CHARACTERS
+}
 
 /// The public half of an API key: 8 base62 characters, shown as `key_<id>`, stored bare.
 ///

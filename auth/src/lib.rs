@@ -4,16 +4,20 @@
 pub mod api_key;
 pub mod ids;
 pub mod mac;
+pub mod operation;
 pub mod permission;
 pub mod principal;
+pub mod scope;
 pub mod seal;
 pub mod token;
 
 pub use api_key::{ApiKey, ApiKeyHash, ApiKeyKind};
-pub use ids::{CredentialId, KeyId, OrgId, PrincipalId, TenantId};
+pub use ids::{ClientId, CredentialId, IamKeyId, KeyId, OrgId, PrincipalId, ServiceId, TenantId};
 pub use mac::MacKey;
-pub use permission::{Denied, Operation, Target, authorize};
-pub use principal::{Principal, Role};
+pub use operation::{Effect, Operation};
+pub use permission::{Denied, Target, authorize};
+pub use principal::{CredentialType, Principal, Role};
+pub use scope::{Grants, IamRole, Scope, Scopes};
 pub use seal::MasterKey;
 pub use token::{AccessToken, AccessTokenIssuer, AccessTokenVerifier};
 

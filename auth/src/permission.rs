@@ -1,59 +1,20 @@
 //! Who may do what: one table of credential kind × operation, and the one function that reads it.
 //! Knows nothing of requests, status codes or stored rows; the caller says which tenant is meant.
 //!
-//! Sources: the API-key document's lists of what a key can and cannot do, the organisations page for
-//! the roles, and the decisions for what those leave open (keys read status and failures of their own
-//! tenant; any other tenant, known or not, is refused the same way).
+//! Sources: the API-key document's lists of what a key can and cannot do, the organisations page for the roles, IBM's
+//! table of Reader, Writer and Manager and what its client libraries do with a secret or with nothing, and the decisions
+//! for what those leave open (keys read status and failures of their own tenant; any other tenant, known or not, is
+//! refused the same way; a service ID on the Notify face reads, sends and deletes as its IAM role says, and never touches
+//! tenants, keys or organisations).
 
-use crate::ids::{OrgId, TenantId};
-use crate::principal::{Principal, Role};
+mod table;
 
-/// Everything a caller can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Operation {
-    /// Register one device or many.
-    RegisterDevice,
-    /// Unregister a device.
-    UnregisterDevice,
-    /// List the devices of a user.
-    ListDevices,
-    /// Send one notification.
-    Send,
-    /// Send many notifications in one request.
-    SendBulk,
-    /// Read a notification's status counts.
-    ReadNotification,
-    /// Read which device tokens of a notification failed, and why.
-    ReadFailures,
-    /// Create a tenant in an organisation.
-    CreateTenant,
-    /// Read one tenant.
-    ReadTenant,
-    /// List the tenants of the caller's organisations.
-    ListTenants,
-    /// Change a tenant, its limits included.
-    UpdateTenant,
-    /// Delete a tenant.
-    DeleteTenant,
-    /// Create an API key.
-    CreateApiKey,
-    /// List a tenant's API keys; never their secrets.
-    ListApiKeys,
-    /// Delete an API key.
-    DeleteApiKey,
-    /// Upload or replace provider credentials.
-    PutCredential,
-    /// List provider credentials; never their secrets.
-    ListCredentials,
-    /// Delete provider credentials.
-    DeleteCredential,
-    /// List and read dead letters: these hold payloads.
-    ListDeadLetters,
-    /// Send dead letters again.
-    ReplayDeadLetters,
-    /// Delete dead letters.
-    PurgeDeadLetters,
-}
+use crate::ids::{OrgId, PrincipalId, TenantId};
+pub use crate::operation::Operation;
+use crate::principal::{CredentialType, Principal, Role};
+use crate::scope::{IamRole, Scope};
+
+use table::{Client, Person, Row, TABLE};
 
 /// The organisation of those who run the deployment. Its people see the dead letters of all tenants, and alone those that
 /// belong to no tenant. Nobody is in it but whoever got an access token that says so.
@@ -66,69 +27,10 @@ pub fn operators() -> OrgId {
     "operators".parse().expect("an organisation's id")
 }
 
-/// What a credential kind needs for an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rule {
-    /// Not in the list of what this credential can do.
-    Never,
-    /// Allowed on the tenant that the credential belongs to.
-    OwnTenant,
-    /// Needs at least this role in the organisation that is meant.
-    Role(Role),
-    /// As `Role`; where no organisation is named, the role in any of the caller's organisations is
-    /// enough, and the answer is about those only.
-    RoleSomewhere(Role),
-}
-
-/// One row: what each credential kind needs. A later kind is one more field, which the compiler then
-/// demands in every row.
-struct Row {
-    operation: Operation,
-    tenant_key: Rule,
-    person: Rule,
-}
-
-const fn row(operation: Operation, tenant_key: Rule, person: Rule) -> Row {
-    Row {
-        operation,
-        tenant_key,
-        person,
-    }
-}
-
-const MEMBER: Rule = Rule::Role(Role::Member);
-const ADMIN: Rule = Rule::Role(Role::Admin);
-
-#[rustfmt::skip]
-const TABLE: [Row; 21] = [
-    //  operation                     tenant key       person
-    row(Operation::RegisterDevice,    Rule::OwnTenant, MEMBER),
-    row(Operation::UnregisterDevice,  Rule::OwnTenant, MEMBER),
-    row(Operation::ListDevices,       Rule::OwnTenant, MEMBER),
-    row(Operation::Send,              Rule::OwnTenant, MEMBER),
-    row(Operation::SendBulk,          Rule::OwnTenant, MEMBER),
-    row(Operation::ReadNotification,  Rule::OwnTenant, MEMBER),
-    row(Operation::ReadFailures,      Rule::OwnTenant, MEMBER),
-    row(Operation::CreateTenant,      Rule::Never,     ADMIN),
-    row(Operation::ReadTenant,        Rule::Never,     MEMBER),
-    row(Operation::ListTenants,       Rule::Never,     Rule::RoleSomewhere(Role::Member)),
-    row(Operation::UpdateTenant,      Rule::Never,     ADMIN),
-    row(Operation::DeleteTenant,      Rule::Never,     ADMIN),
-    row(Operation::CreateApiKey,      Rule::Never,     ADMIN),
-    row(Operation::ListApiKeys,       Rule::Never,     MEMBER),
-    row(Operation::DeleteApiKey,      Rule::Never,     ADMIN),
-    row(Operation::PutCredential,     Rule::Never,     ADMIN),
-    row(Operation::ListCredentials,   Rule::Never,     ADMIN),
-    row(Operation::DeleteCredential,  Rule::Never,     ADMIN),
-    row(Operation::ListDeadLetters,   Rule::Never,     ADMIN),
-    row(Operation::ReplayDeadLetters, Rule::Never,     ADMIN),
-    row(Operation::PurgeDeadLetters,  Rule::Never,     ADMIN),
-];
-
 /// What an operation is about.
 ///
-/// For an API key the tenant of the path is enough, so that a foreign key is refused before anything is
-/// looked up. For a person the organisation comes from the tenant's row, or from the request that
+/// For whatever belongs to one tenant the tenant of the path is enough, so that a foreign key is refused before anything is
+/// looked up. For people and service IDs the organisation comes from the tenant's row, or from the request that
 /// creates one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -136,6 +38,8 @@ pub struct Target<'a> {
     pub tenant: Option<&'a TenantId>,
     /// The organisation that owns it, or that will.
     pub org: Option<&'a OrgId>,
+    /// The person whom it is about: the owner of an IAM key, a member.
+    pub person: Option<&'a PrincipalId>,
 }
 
 impl<'a> Target<'a> {
@@ -144,7 +48,7 @@ impl<'a> Target<'a> {
     pub const fn tenant(tenant: &'a TenantId) -> Self {
         Self {
             tenant: Some(tenant),
-            org: None,
+            ..Self::unnamed()
         }
     }
 
@@ -152,8 +56,17 @@ impl<'a> Target<'a> {
     #[must_use]
     pub const fn org(org: &'a OrgId) -> Self {
         Self {
-            tenant: None,
             org: Some(org),
+            ..Self::unnamed()
+        }
+    }
+
+    /// A person's own things.
+    #[must_use]
+    pub const fn person(person: &'a PrincipalId) -> Self {
+        Self {
+            person: Some(person),
+            ..Self::unnamed()
         }
     }
 
@@ -161,8 +74,8 @@ impl<'a> Target<'a> {
     #[must_use]
     pub const fn owned_by(self, org: &'a OrgId) -> Self {
         Self {
-            tenant: self.tenant,
             org: Some(org),
+            ..self
         }
     }
 
@@ -172,6 +85,7 @@ impl<'a> Target<'a> {
         Self {
             tenant: None,
             org: None,
+            person: None,
         }
     }
 }
@@ -180,18 +94,23 @@ impl<'a> Target<'a> {
 /// it does not tell whether the tenant exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// The tenant is not the key's, or not of an organisation of the person.
+    /// The tenant is not the credential's, or not of an organisation of the caller.
     #[error(
         "this credential is not for this tenant: use an API key of the tenant itself, or an access \
          token of a member of its organisation"
     )]
     ForeignTenant,
     /// An operation that this kind of credential can never do.
+    #[error("{}", never(*.0))]
+    NotInList(CredentialType),
+    /// The API key was made for less.
     #[error(
-        "an API key cannot do this: it registers and lists devices, sends, and reads what it sent; \
-         use an access token instead"
+        "this API key was made without the scope {needed}: use another, or have its scopes changed"
     )]
-    NotInList,
+    Scope {
+        /// The scope that is missing.
+        needed: Scope,
+    },
     /// The person's role is too weak.
     #[error(
         "this needs the role {needed} in the tenant's organisation: ask one of its owners for it"
@@ -200,6 +119,43 @@ pub enum Denied {
         /// The weakest role that is enough.
         needed: Role,
     },
+    /// The service ID's role is too weak.
+    #[error(
+        "this needs the IAM role {needed} on the tenant: ask an admin of its organisation to grant it"
+    )]
+    IamRole {
+        /// The weakest role that is enough.
+        needed: IamRole,
+    },
+    /// Only for whoever shows the secret as well.
+    #[error("this needs a secret: send clientSecret, or X-IBM-Client-Secret beside the client id")]
+    Unproven,
+}
+
+fn never(credential: CredentialType) -> &'static str {
+    match credential {
+        CredentialType::TenantKey => {
+            "an API key cannot do this: it registers and lists devices, sends, and reads what it sent; \
+             use an access token instead"
+        }
+        CredentialType::Person => "an access token cannot do this",
+        CredentialType::ServiceId => {
+            "a service ID cannot do this: it works on devices, messages and settings of the tenants that \
+             it is granted; use an access token of a person instead"
+        }
+        CredentialType::ClientApp => {
+            "a client application cannot do this: it registers devices and subscribes them; use an \
+             access token instead"
+        }
+        CredentialType::AppSecret => {
+            "an appSecret cannot do this: it works on the push API of its application only; use an \
+             access token instead"
+        }
+        CredentialType::AppId => {
+            "no credential: send an access token in Authorization as Bearer, or an appSecret where \
+             the application allows it"
+        }
+    }
 }
 
 /// Whether `principal` may do `operation` on `target`. The only place where this is decided.
@@ -212,31 +168,72 @@ pub fn authorize(
     operation: Operation,
     target: Target<'_>,
 ) -> Result<(), Denied> {
+    let never = Err(Denied::NotInList(principal.credential()));
     // An operation without a row is one nobody may do; a test holds the table complete.
     let Some(row) = TABLE.iter().find(|row| row.operation == operation) else {
-        return Err(Denied::NotInList);
+        return never;
     };
-    let (rule, own_tenant) = match principal {
-        Principal::TenantKey { tenant, .. } => (row.tenant_key, Some(tenant)),
-        Principal::Person { .. } => (row.person, None),
+    if let Principal::Person { subject, .. } = principal {
+        return judge_person(principal, subject, row, target);
+    }
+    if let Principal::ServiceId { org, grants, .. } = principal {
+        let Some(needed) = row.service else {
+            return never;
+        };
+        let tenant = target.tenant.filter(|_| target.org == Some(org));
+        let held = tenant.and_then(|tenant| grants.role_on(tenant));
+        return enough(held, needed, Denied::IamRole { needed });
+    }
+    let is_listed = match principal {
+        Principal::TenantKey { .. } => row.key.is_some(),
+        Principal::ClientApp { .. } => row.client != Client::No,
+        Principal::AppSecret { .. } => row.app_secret,
+        Principal::AppId { .. } => row.app_id,
+        Principal::Person { .. } | Principal::ServiceId { .. } => false,
     };
-    match rule {
-        Rule::Never => Err(Denied::NotInList),
-        Rule::OwnTenant if own_tenant.is_some() && own_tenant == target.tenant => Ok(()),
-        Rule::OwnTenant => Err(Denied::ForeignTenant),
-        Rule::RoleSomewhere(needed) if target == Target::unnamed() => {
-            enough(principal.strongest_role(), needed)
+    if !is_listed {
+        return never;
+    }
+    if target.tenant.is_none() || principal.own_tenant() != target.tenant {
+        return Err(Denied::ForeignTenant);
+    }
+    match (principal, row.key) {
+        (Principal::TenantKey { scopes, .. }, Some(needed)) if !scopes.contains(needed) => {
+            Err(Denied::Scope { needed })
         }
-        Rule::Role(needed) | Rule::RoleSomewhere(needed) => {
-            enough(target.org.and_then(|org| principal.role_in(org)), needed)
+        (Principal::ClientApp { is_proven, .. }, _)
+            if !is_proven && row.client == Client::Proven =>
+        {
+            Err(Denied::Unproven)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn judge_person(
+    principal: &Principal,
+    subject: &PrincipalId,
+    row: &Row,
+    target: Target<'_>,
+) -> Result<(), Denied> {
+    let held = target.org.and_then(|org| principal.role_in(org));
+    let role = |held, needed| enough(held, needed, Denied::Role { needed });
+    match row.person {
+        Person::Anybody => Ok(()),
+        Person::SelfOr(_) if target.person == Some(subject) => Ok(()),
+        Person::RoleSomewhere(needed) if target == Target::unnamed() => {
+            role(principal.strongest_role(), needed)
+        }
+        Person::Role(needed) | Person::RoleSomewhere(needed) | Person::SelfOr(needed) => {
+            role(held, needed)
         }
     }
 }
 
-fn enough(held: Option<Role>, needed: Role) -> Result<(), Denied> {
+fn enough<T: Ord>(held: Option<T>, needed: T, too_weak: Denied) -> Result<(), Denied> {
     match held {
         None => Err(Denied::ForeignTenant),
-        Some(role) if role < needed => Err(Denied::Role { needed }),
+        Some(role) if role < needed => Err(too_weak),
         Some(_) => Ok(()),
     }
 }

@@ -15,10 +15,13 @@ use http::{HeaderMap, Request};
 use serde::de::DeserializeOwned;
 
 use crate::app::{App, Inner};
-use crate::authenticate::authenticate;
+use crate::authenticate::{Authenticator, Shown};
 use crate::body::{self, Held};
 use crate::error::{ApiError, FieldError};
 use crate::json;
+
+/// The parts of paths that name the tenant: the Notify face's, and IBM's.
+const TENANT_PARTS: [&str; 2] = ["tenant", "applicationId"];
 
 /// An authenticated request.
 pub(crate) struct Call {
@@ -37,23 +40,41 @@ pub(crate) struct Call {
     body: Mutex<Body>,
 }
 
+/// What a route says of itself.
+pub(crate) struct Asked {
+    pub(crate) operation: Operation,
+    /// The route's documented template.
+    pub(crate) route: Arc<str>,
+    /// How callers of its face are known.
+    pub(crate) authenticator: Authenticator,
+}
+
 impl Call {
     /// Finds out who is calling; 401 otherwise.
     pub(crate) async fn admit(
         app: App,
-        operation: Operation,
-        route: Arc<str>,
+        asked: Asked,
         request: Request<Body>,
     ) -> Result<Self, ApiError> {
+        let Asked {
+            operation,
+            route,
+            authenticator,
+        } = asked;
         let (mut parts, body) = request.into_parts();
-        let principal = authenticate(&app.0, &parts.headers).await?;
         let path = RawPathParams::from_request_parts(&mut parts, &())
             .await
             .map_err(|_| ApiError::not_found("resource: the path is not valid UTF-8"))?;
         let path = path
             .iter()
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let path = path.collect();
+        let path: Vec<_> = path.collect();
+        let shown = Shown {
+            headers: &parts.headers,
+            path: &path,
+            operation,
+        };
+        let principal = authenticator(&app.0, shown).await?;
         let invalid = |_| {
             let loc = ["query".into()];
             ApiError::field(FieldError::value(
@@ -97,7 +118,7 @@ impl Call {
     /// Refuses a credential that can never do this, before its body is read.
     pub(crate) fn refuse_never(&self) -> Result<(), ApiError> {
         match authorize(&self.principal, self.operation, Target::unnamed()) {
-            Err(denied @ Denied::NotInList) => Err(denied.into()),
+            Err(denied @ Denied::NotInList(_)) => Err(denied.into()),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -180,6 +201,9 @@ pub(crate) struct TenantCall {
     call: Call,
     /// The tenant of the path.
     pub(crate) tenant: TenantId,
+    /// The organisation by which the caller was judged, where organisations decide.
+    #[allow(dead_code, reason = "for faces whose routes are still to come")]
+    org: Option<OrgId>,
     /// Its row, where authorisation needed it.
     row: Option<Tenant>,
 }
@@ -187,18 +211,20 @@ pub(crate) struct TenantCall {
 impl TenantCall {
     /// Judges whether the caller may do this to the tenant of the path.
     pub(crate) async fn allow(call: Call) -> Result<Self, ApiError> {
-        let parsed = call.path("tenant").parse::<TenantId>().ok();
-        if let Principal::TenantKey { .. } = &call.principal {
+        let named = TENANT_PARTS.map(|part| call.path(part)).concat();
+        let parsed = named.parse::<TenantId>().ok();
+        if call.principal.own_tenant().is_some() {
             // Judged by the path alone: a foreign tenant is refused alike, whether it exists or not.
             let target = Target {
                 tenant: parsed.as_ref(),
-                org: None,
+                ..Target::unnamed()
             };
             authorize(&call.principal, call.operation, target)?;
             let tenant = parsed.ok_or_else(|| ApiError::not_found("tenant"))?;
             return Ok(Self {
                 call,
                 tenant,
+                org: None,
                 row: None,
             });
         }
@@ -209,11 +235,31 @@ impl TenantCall {
             let target = Target::tenant(&tenant).owned_by(org);
             authorize(&call.principal, call.operation, target)
         };
-        if !(is_the_operators(call.operation) && judge(&theirs).is_ok()) {
+        let org = if is_the_operators(call.operation) && judge(&theirs).is_ok() {
+            theirs
+        } else {
             let row = row.as_ref().ok_or_else(|| ApiError::not_found("tenant"))?;
             judge(&row.org)?;
-        }
-        Ok(Self { call, tenant, row })
+            row.org.clone()
+        };
+        Ok(Self {
+            call,
+            tenant,
+            org: Some(org),
+            row,
+        })
+    }
+
+    /// Whether the caller may do something else to the tenant as well: where only the body says which of several
+    /// operations it is, the route names the least, and the handler asks about the others.
+    #[allow(dead_code, reason = "for faces whose routes are still to come")]
+    pub(crate) fn allows(&self, operation: Operation) -> Result<(), ApiError> {
+        let target = Target {
+            tenant: Some(&self.tenant),
+            org: self.org.as_ref(),
+            person: None,
+        };
+        Ok(authorize(&self.call.principal, operation, target)?)
     }
 
     /// The tenant's row.

@@ -1,4 +1,5 @@
-//! What surrounds every request: its id in and out, rendering of refusals, security headers, a deadline, tracing, metrics.
+//! What surrounds every request: its id in and out, rendering of refusals in the shape of the path's face, security headers
+//! and those that browsers of other origins need, a deadline, tracing, metrics.
 //! It must not know routes or bodies, and writes neither paths nor headers to the log: both may hold secrets.
 
 use std::sync::Arc;
@@ -14,12 +15,16 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::app::Clock;
-use crate::error::{ApiError, Kind};
+use crate::error::{ApiError, Kind, Success};
+use crate::face::Face;
 use crate::{fresh, metrics};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id taken over from a caller, bytes.
 const REQUEST_ID_MAX: usize = 128;
+/// What a page of another origin may send along.
+const BROWSER_HEADERS: &str = "accept, accept-language, appsecret, authorization, clientsecret, content-type, \
+                               x-ibm-client-id, x-ibm-client-secret, x-request-id";
 /// The label of requests that met no route.
 const NO_ROUTE: &str = "none";
 
@@ -62,12 +67,17 @@ async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Res
     let given = request.headers().get(X_REQUEST_ID);
     let request_id = request_id(given).unwrap_or_else(|| fresh::request_id((edge.now)()));
     let method = request.method().clone();
+    let face = Face::of(request.uri().path());
     let span = tracing::debug_span!("request", request_id = %request_id, method = %method);
     let answer = tokio::time::timeout(edge.timeout, next.run(request)).instrument(span);
     let response = answer
         .await
         .unwrap_or_else(|_| ApiError::unavailable("this took too long: try again").into_response());
-    let mut response = render(response, &request_id);
+    let mut response = render(response, face, &request_id);
+    if face.is_for_browsers() {
+        let is_preflight = method == http::Method::OPTIONS;
+        share(&mut response, is_preflight);
+    }
     let (status, took) = (response.status().as_u16(), started.elapsed());
     let template = response.extensions().get::<Template>();
     let route = template.map_or(NO_ROUTE, |template| &template.0);
@@ -80,11 +90,11 @@ async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Res
 }
 
 /// Gives a refusal its body, now that the request's id is at hand.
-fn render(mut response: Response, request_id: &str) -> Response {
+fn render(mut response: Response, face: Face, request_id: &str) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
     };
-    let mut rendered = error.render(request_id);
+    let mut rendered = error.render(face, request_id);
     std::mem::swap(rendered.extensions_mut(), response.extensions_mut());
     // `Allow` of a 405.
     for (name, value) in response.headers() {
@@ -99,6 +109,30 @@ fn render(mut response: Response, request_id: &str) -> Response {
         rendered.headers_mut().remove(header::CONTENT_LENGTH);
     }
     rendered
+}
+
+/// Lets pages of every origin read the answer, refusals included. They show their credentials in headers that they set
+/// themselves, never in cookies, so that no page gains by a visitor of another.
+fn share(response: &mut Response, is_preflight: bool) {
+    if is_preflight {
+        // What may be asked depends on no credential, and a preflight carries none.
+        *response = Success::Silent.status().into_response();
+    }
+    let headers = response.headers_mut();
+    let any = HeaderValue::from_static("*");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    let shown = HeaderValue::from_static("x-request-id, retry-after");
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, shown);
+    if is_preflight {
+        let methods = HeaderValue::from_static("GET, POST, PUT, DELETE");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static(BROWSER_HEADERS),
+        );
+        let day = HeaderValue::from_static("86400");
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, day);
+    }
 }
 
 fn finish(response: &mut Response<Body>, request_id: &str) {
@@ -124,6 +158,37 @@ fn request_id(given: Option<&HeaderValue>) -> Option<String> {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_browser_may_ask_and_read_ibms_push_api_and_nothing_else() {
+        let edge = Edge {
+            timeout: Duration::from_secs(5),
+            now: Arc::new(|| 0),
+        };
+        let service = hyper_util::service::TowerToHyperService::new(wrap(Router::new(), edge));
+        let ask = async |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.body(Body::empty()).unwrap();
+            hyper::service::Service::call(&service, request)
+                .await
+                .unwrap()
+        };
+        let preflight = ask("OPTIONS", "/imfpush/v1/apps/a/devices").await;
+        assert_eq!(preflight.status(), Success::Silent.status());
+        let headers = preflight.headers();
+        assert_eq!(headers["access-control-allow-origin"], "*");
+        let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+        assert!(allowed.contains("clientsecret") && allowed.contains("content-type"));
+        let refused = ask("GET", "/imfpush/v1/nowhere").await;
+        assert_eq!(refused.headers()["access-control-allow-origin"], "*");
+        let elsewhere = ask("OPTIONS", "/tenants").await;
+        assert!(
+            elsewhere
+                .headers()
+                .get("access-control-allow-origin")
+                .is_none()
+        );
+    }
 
     #[test]
     fn a_harmless_request_id_is_kept_and_any_other_replaced() {

@@ -7,7 +7,8 @@
 //! - `serve`: connections, their bounds and their end
 //! - `envelope`: request ids, rendering of refusals, deadlines, metrics around every request
 //! - `routes`, `call`: the route table; authentication and authorisation before any handler
-//! - `authenticate`: headers → principal, cached, with revocation
+//! - `face`: which contract a path belongs to
+//! - `authenticate`: what a request shows → principal, cached, with revocation
 //! - `body`, `json`: bodies within their limits; field errors with their place
 //! - `idempotency`: the same request twice is one notification
 //! - `notify`, `operate`, `health`, `openapi`: the faces
@@ -20,6 +21,7 @@ mod body;
 mod call;
 mod envelope;
 mod error;
+mod face;
 mod fresh;
 mod health;
 mod idempotency;

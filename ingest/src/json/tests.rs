@@ -33,7 +33,7 @@ enum Word {
 fn detail(body: &str) -> (u16, Value) {
     let error = read::<Body>(body.as_bytes()).unwrap_err();
     let status = error.status().as_u16();
-    let response = error.render("r");
+    let response = error.render(crate::face::Face::Notify, "r");
     let bytes = futures_util::FutureExt::now_or_never(axum::body::to_bytes(
         response.into_body(),
         usize::MAX,
