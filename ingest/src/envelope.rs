@@ -23,8 +23,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id taken over from a caller, bytes.
 const REQUEST_ID_MAX: usize = 128;
 /// What a page of another origin may send along.
-const BROWSER_HEADERS: &str = "accept, accept-language, appsecret, authorization, clientsecret, content-type, \
-                               x-ibm-client-id, x-ibm-client-secret, x-request-id";
+const BROWSER_HEADERS: &str = "accept, accept-language, appsecret, authorization, clientsecret, \
+                               content-type, x-ibm-client-id, x-ibm-client-secret, x-request-id";
 /// The label of requests that met no route.
 const NO_ROUTE: &str = "none";
 
