@@ -13,9 +13,7 @@ use super::worker::{Standing, close_given_up, users_of};
 use crate::broker::rabbitmq::{DeadLetter, RabbitBroker};
 use crate::limits::{HELD_RECHECK, JOB_RECIPIENTS_MAX};
 use crate::model::{Envelope, Job};
-use crate::store::{
-    ClaimAnswer, ClaimRequest, CommitAnswer, DeadOrigin, JobKey, NewDead, Store, Writer,
-};
+use crate::store::{ClaimAnswer, ClaimRequest, CommitAnswer, JobKey, NewDead, Store, Writer};
 use crate::{broker, intake, store};
 
 /// How often it is looked for dead letters.
@@ -196,14 +194,6 @@ fn reason_of(letter: &DeadLetter) -> &'static str {
 /// A message of the internal queue that no engine can have published.
 fn unparsed(letter: &DeadLetter, reason: &str, detail: String) -> NewDead {
     let tenant = letter.queue.as_ref().map(|queue| queue.tenant.clone());
-    NewDead {
-        tenant: tenant.unwrap_or_else(intake::nobody),
-        origin: DeadOrigin::Unparsed,
-        reason: reason.to_owned(),
-        detail,
-        notification: None,
-        job: None,
-        recipients: 0,
-        body: letter.body.to_vec(),
-    }
+    let tenant = tenant.unwrap_or_else(intake::nobody);
+    NewDead::unparsed(tenant, reason, detail, &letter.body)
 }

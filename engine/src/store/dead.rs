@@ -60,6 +60,24 @@ pub struct NewDead {
     pub body: Vec<u8>,
 }
 
+impl NewDead {
+    /// A message of the internal queue that no engine can have published: nothing is known of it but its bytes and whose
+    /// queue it came by. Never replayed.
+    #[must_use]
+    pub fn unparsed(tenant: TenantId, reason: &str, detail: String, body: &[u8]) -> Self {
+        Self {
+            tenant,
+            origin: DeadOrigin::Unparsed,
+            reason: reason.to_owned(),
+            detail,
+            notification: None,
+            job: None,
+            recipients: 0,
+            body: body.to_vec(),
+        }
+    }
+}
+
 impl std::fmt::Debug for NewDead {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewDead")

@@ -2,10 +2,9 @@
 //! error. It must not know what is published, nor who is handed a message.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::future::{Future, pending, ready};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -18,7 +17,6 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer, ConsumerDelegate, Event};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 
 use super::declare::Declarer;
@@ -27,8 +25,9 @@ use super::link::{Backoff, Link, LinkError, answer};
 use super::names::ReadyQueue;
 use super::now;
 use super::plan::{Plan, Step};
-use super::publisher::{Tools, stopped};
+use super::publisher::Tools;
 use super::steps::Task;
+use super::task::{Background, Ended, stopped};
 use crate::broker::{Delivery, QueueName};
 use crate::model::Lane;
 
@@ -40,13 +39,8 @@ const SILENT_AFTER: Duration = Duration::from_secs(20);
 const DECLARE_AGAIN: Duration = Duration::from_secs(10);
 /// Queues that do not answer are tried this often.
 const TRY_MUTES_EVERY: Duration = Duration::from_secs(5);
-/// A connection that stood this long was a good one: the next attempt comes soon.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// Announcements of new queues taken at a time.
 const ANNOUNCED_AHEAD: u16 = 100;
-
-/// What a loop of a session ends with: it never ends well.
-type Ended = Result<Infallible, LinkError>;
 
 /// The consuming side; begins with the first subscription.
 pub(super) struct Consuming {
@@ -54,7 +48,7 @@ pub(super) struct Consuming {
     desk: Arc<Desk>,
     stop: watch::Receiver<bool>,
     link: watch::Sender<Option<Arc<Link>>>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Background,
 }
 
 impl Consuming {
@@ -64,22 +58,21 @@ impl Consuming {
             desk,
             stop,
             link: watch::channel(None).0,
-            task: Mutex::new(None),
+            task: Background::default(),
         }
     }
 
     /// Consumes from now on.
     pub(super) fn start(&self) {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if task.is_none() {
+        self.task.start(|| {
             let supervisor = Supervisor {
                 tools: self.tools.clone(),
                 desk: Arc::clone(&self.desk),
                 stop: self.stop.clone(),
                 link: self.link.clone(),
             };
-            *task = Some(tokio::spawn(supervisor.run()));
-        }
+            supervisor.run()
+        });
     }
 
     /// The connection, while there is one.
@@ -89,16 +82,8 @@ impl Consuming {
 
     /// Waits for the end, which a stop has begun.
     pub(super) async fn ended(&self) {
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the consuming side broke; what was not acked comes again");
-        }
+        let broke = "the consuming side broke; what was not acked comes again";
+        self.task.ended(broke).await;
     }
 }
 
@@ -157,9 +142,7 @@ impl Supervisor {
             let Err(error) = ended;
             tracing::warn!(%error, "consuming from RabbitMQ is interrupted");
             self.tools.metrics.consuming_lost();
-            if began.elapsed() > GOOD_AFTER {
-                backoff.reset();
-            }
+            backoff.ended(began.elapsed());
             sleep(backoff.pause()).await;
         }
     }

@@ -1,6 +1,7 @@
 //! Declaring: exchanges once per connection, a ready-queue before its first use. It must not know what is done with them.
 
 use std::collections::HashSet;
+use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lapin::options::{
@@ -11,16 +12,16 @@ use lapin::{BasicProperties, Channel, ExchangeKind};
 
 use super::link::{Link, LinkError, answer};
 use super::names::{self, Names, ReadyQueue};
+use super::spare::SpareChannel;
 
 /// Queues whose declaration is remembered; beyond, all are declared again.
 const DECLARED_MAX: usize = 100_000;
 
 /// Declares over one connection, on a channel that may be lost without harm: a refusal closes it.
 pub(super) struct Declarer {
-    link: Arc<Link>,
+    channel: SpareChannel,
     names: Arc<Names>,
     is_passive: bool,
-    channel: tokio::sync::Mutex<Option<Channel>>,
     ensuring: tokio::sync::Mutex<()>,
     declared: Mutex<HashSet<Arc<str>>>,
 }
@@ -28,10 +29,9 @@ pub(super) struct Declarer {
 impl Declarer {
     pub(super) fn new(link: Arc<Link>, names: Arc<Names>, is_passive: bool) -> Self {
         Self {
-            link,
+            channel: SpareChannel::new(link),
             names,
             is_passive,
-            channel: tokio::sync::Mutex::new(None),
             ensuring: tokio::sync::Mutex::new(()),
             declared: Mutex::new(HashSet::new()),
         }
@@ -40,7 +40,7 @@ impl Declarer {
     /// Declares everything but the ready-queues; where this may not configure, checks that it is there.
     pub(super) async fn base(&self) -> Result<(), LinkError> {
         let names = &*self.names;
-        let channel = self.link.channel().await?;
+        let channel = self.channel.link.channel().await?;
         let durable = exchange_options(self.is_passive);
         let exchange = |name: &str, kind, arguments| {
             answer(channel.exchange_declare(name.into(), kind, durable, arguments))
@@ -117,7 +117,7 @@ impl Declarer {
         match found {
             Ok(queue) => Ok(Some(queue.message_count())),
             // The broker closed the channel and not the connection: no such queue.
-            Err(LinkError::Broker(_)) if self.link.is_connected() => Ok(None),
+            Err(LinkError::Broker(_)) if self.channel.link.is_connected() => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -147,14 +147,7 @@ impl Declarer {
     where
         C: Future<Output = Result<T, LinkError>>,
     {
-        let mut slot = self.channel.lock().await;
-        let channel = match slot.take() {
-            Some(channel) => channel,
-            None => self.link.channel().await?,
-        };
-        let answered = call(channel.clone()).await?;
-        slot.replace(channel);
-        Ok(answered)
+        self.channel.call(|_new| ready(Ok(())), call).await
     }
 
     fn remembered(&self) -> std::sync::MutexGuard<'_, HashSet<Arc<str>>> {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::inbox::Inbox;
+use super::line::{Line, may_begin};
 use super::names::ReadyQueue;
 use super::plan::Plan;
 use crate::broker::{Delivery, LeaseId};
@@ -41,6 +42,10 @@ pub(super) struct Queue {
     pub(super) is_listed: bool,
     /// It waits for the task of its channel.
     pub(super) is_dirty: bool,
+    /// It waits in line for its first consumer.
+    pub(super) is_in_line: bool,
+    /// Its consumers have brought something: it has had its turn.
+    pub(super) has_brought: bool,
 }
 
 /// A message in somebody's hands, or on its way back.
@@ -65,6 +70,8 @@ pub(super) struct State {
     pub(super) leases: HashMap<LeaseId, Held>,
     /// Messages on their way back to the broker; `false`: to its dead letters.
     pub(super) returns: VecDeque<(Acker, bool)>,
+    /// Queues that wait for their first consumer.
+    pub(super) line: Line,
     /// Bytes in hand.
     pub(super) bytes: usize,
     /// Lanes that rest until less is in hand.
@@ -116,15 +123,26 @@ impl Queue {
 impl State {
     /// What a queue's consumers should bring up to.
     pub(super) fn wanted(&self, queue: &Queue) -> u32 {
-        let rests = match self.resting {
-            None => false,
-            Some(Resting::Bulk) => queue.ready.lane == Lane::Bulk,
-            Some(Resting::All) => true,
-        };
-        if self.out.is_none() || self.session == 0 || rests || queue.is_mute {
+        let lane = queue.ready.lane;
+        let is_idle = self.out.is_none() || self.session == 0 || self.rests(lane) || queue.is_mute;
+        let gives_way = queue.has_brought && self.line.has(lane);
+        if is_idle || gives_way {
             return 0;
         }
         queue.credit(self.rest)
+    }
+
+    fn rests(&self, lane: Lane) -> bool {
+        match self.resting {
+            None => false,
+            Some(Resting::Bulk) => lane == Lane::Bulk,
+            Some(Resting::All) => true,
+        }
+    }
+
+    /// Whether queues of this lane may get their first consumers now.
+    pub(super) fn may_begin(&self, lane: Lane) -> bool {
+        may_begin(lane, self.bytes) && !self.rests(lane)
     }
 
     pub(super) fn list(&mut self, name: &Arc<str>) -> bool {
@@ -172,13 +190,15 @@ impl State {
             is_mute: false,
             is_listed: false,
             is_dirty: false,
+            is_in_line: false,
+            has_brought: false,
         };
         self.queues.insert(Arc::clone(&name), queue);
         self.touch(&name);
         true
     }
 
-    /// Looks at the bytes in hand; `true` when queues began or ceased to rest.
+    /// Looks at the bytes in hand; `true` when queues began or ceased to rest, or the next in line may begin.
     pub(super) fn weigh(&mut self) -> bool {
         let is_still = |resting| self.resting == Some(resting) && self.bytes > RESUME_BYTES;
         let resting = if self.bytes > BYTES_MAX || is_still(Resting::All) {
@@ -193,7 +213,8 @@ impl State {
             self.resting = resting;
             self.touch_all();
         }
-        changed
+        let moves = |lane| self.line.has(lane) && self.may_begin(lane);
+        changed || moves(Lane::Transactional) || moves(Lane::Bulk)
     }
 
     /// A message has left: acked, or on its way back.
@@ -405,7 +426,10 @@ impl Desk {
             queue.plan = Plan::default();
             queue.inbox = Inbox::default();
             queue.leased = 0;
+            queue.is_in_line = false;
+            queue.has_brought = false;
         }
+        state.line.clear();
         for later in &mut state.later {
             later.clear();
         }

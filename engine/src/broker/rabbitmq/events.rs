@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::declare::exchange_options;
 use super::link::{Link, LinkError, answer};
 use super::names::Names;
+use super::spare::SpareChannel;
 use crate::broker::Event;
 use crate::model::Millis;
 
@@ -23,19 +24,17 @@ const PERSISTENT: u8 = 2;
 
 /// The events exchange over one connection.
 pub(super) struct Outlet {
-    link: Arc<Link>,
+    channel: SpareChannel,
     names: Arc<Names>,
     is_passive: bool,
-    channel: tokio::sync::Mutex<Option<Channel>>,
 }
 
 impl Outlet {
     pub(super) fn new(link: Arc<Link>, names: Arc<Names>, is_passive: bool) -> Self {
         Self {
-            link,
+            channel: SpareChannel::new(link),
             names,
             is_passive,
-            channel: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -56,20 +55,20 @@ impl Outlet {
         events: Vec<Event>,
         now: Millis,
     ) -> Result<Vec<bool>, LinkError> {
-        let mut slot = self.channel.lock().await;
-        // Taken: after any error the next call opens another.
-        let channel = match slot.take() {
-            Some(channel) if channel.status().connected() => channel,
-            _ => self.open().await?,
+        let prepare = |channel: Channel| async move {
+            declare(&channel, &self.names, self.is_passive).await?;
+            answer(channel.confirm_select(ConfirmSelectOptions::default())).await
         };
-        let mut written = Vec::with_capacity(events.len());
-        for event in &events {
-            written.push(self.write(&channel, event, now).await?);
-        }
-        let confirmations = try_join_all(written).await?;
-        slot.replace(channel);
-        let is_ack = |confirmation| matches!(confirmation, Confirmation::Ack(_));
-        Ok(confirmations.into_iter().map(is_ack).collect())
+        let publish = |channel: Channel| async move {
+            let mut written = Vec::with_capacity(events.len());
+            for event in &events {
+                written.push(self.write(&channel, event, now).await?);
+            }
+            let confirmations = try_join_all(written).await?;
+            let is_ack = |confirmation| matches!(confirmation, Confirmation::Ack(_));
+            Ok(confirmations.into_iter().map(is_ack).collect())
+        };
+        self.channel.call(prepare, publish).await
     }
 
     /// Writes one event; the confirm follows. Not mandatory: an event that no queue is bound for is nobody's loss.
@@ -96,13 +95,6 @@ impl Outlet {
             properties,
         );
         Ok(written.await?)
-    }
-
-    async fn open(&self) -> Result<Channel, LinkError> {
-        let channel = self.link.channel().await?;
-        declare(&channel, &self.names, self.is_passive).await?;
-        answer(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(channel)
     }
 }
 

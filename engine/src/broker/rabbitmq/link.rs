@@ -27,6 +27,8 @@ const HEARTBEAT: u16 = 10;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest prefix of names, bytes; AMQP allows 255 for a whole name.
 const PREFIX_MAX: usize = 64;
+/// What stood this long was good: the next attempt comes soon.
+const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// First and last pause between two attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -233,9 +235,11 @@ impl Backoff {
         Self { next: PAUSES.0 }
     }
 
-    /// Begins again with the shortest pause.
-    pub(super) fn reset(&mut self) {
-        self.next = PAUSES.0;
+    /// What stood for so long has ended: if it was good, the pauses begin again with the shortest.
+    pub(super) fn ended(&mut self, stood: Duration) {
+        if stood > GOOD_AFTER {
+            self.next = PAUSES.0;
+        }
     }
 
     /// The next pause.
@@ -263,7 +267,9 @@ mod tests {
         let pauses: Vec<Duration> = (0..12).map(|_| backoff.pause()).collect();
         assert!(pauses[0] >= PAUSES.0 / 2 && pauses[0] <= PAUSES.0);
         assert!(pauses[11] >= PAUSES.1 / 2 && pauses[11] <= PAUSES.1);
-        backoff.reset();
+        backoff.ended(GOOD_AFTER);
+        assert!(backoff.pause() >= PAUSES.1 / 2);
+        backoff.ended(GOOD_AFTER + Duration::from_millis(1));
         assert!(backoff.pause() <= PAUSES.0);
     }
 }

@@ -12,6 +12,7 @@ mod events;
 mod flight;
 mod inbox;
 mod leases;
+mod line;
 mod link;
 mod names;
 mod options;
@@ -19,7 +20,9 @@ mod outside;
 mod plan;
 mod publisher;
 mod requests;
+mod spare;
 mod steps;
+mod task;
 
 use std::fmt;
 use std::sync::Arc;

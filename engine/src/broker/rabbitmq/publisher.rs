@@ -3,14 +3,13 @@
 
 use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::Event;
 use lapin::options::ConfirmSelectOptions;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::declare::Declarer;
@@ -19,6 +18,7 @@ use super::flight::{Answered, Flight, Request};
 use super::link::{Backoff, Connector, Link, LinkError, answer};
 use super::names::{Names, ReadyQueue};
 use super::now;
+use super::task::{Background, stopped};
 use crate::broker::{self, Error, Publish};
 use crate::metrics::BrokerMetrics;
 
@@ -32,8 +32,6 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(10);
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// How often the connection is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A connection that stood this long was a good one: the next attempt comes soon.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// What is in flight may be confirmed for this long after a close.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -69,7 +67,7 @@ pub(super) struct Publisher {
     /// KiB of bodies that may still be taken.
     pending: Arc<Semaphore>,
     gate: watch::Receiver<Gate>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Background,
     names: Arc<Names>,
 }
 
@@ -91,11 +89,13 @@ impl Publisher {
         };
         // The first session's beginning is waited for, so that a wrong configuration is told at the start.
         let session = task.begin(link).await?;
+        let background = Background::default();
+        background.start(|| task.run(session));
         Ok(Self {
             requests,
             pending: Arc::new(Semaphore::new(PENDING_KIB)),
             gate: gate_seen,
-            task: Mutex::new(Some(tokio::spawn(task.run(session)))),
+            task: background,
             names,
         })
     }
@@ -192,16 +192,8 @@ impl Publisher {
 
     /// Waits for the end, which a stop has begun.
     pub(super) async fn ended(&self) {
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "the publisher broke; what was confirmed is safe");
-        }
+        let broke = "the publisher broke; what was confirmed is safe";
+        self.task.ended(broke).await;
     }
 }
 
@@ -209,11 +201,6 @@ impl Publisher {
 async fn shut(gate: &mut watch::Receiver<Gate>) -> Error {
     let shut = gate.wait_for(|gate| !matches!(gate, Gate::Up(..))).await;
     shut.map_or(CLOSING, |gate| refusal(&gate))
-}
-
-/// Waits until it is over: it was said, or nobody is left to say it.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await);
 }
 
 fn refusal(gate: &Gate) -> Error {
@@ -255,9 +242,7 @@ impl Task {
             tracing::warn!(%error, "publishing to RabbitMQ is interrupted");
             drop(session);
             self.tools.metrics.publishing_lost();
-            if began.elapsed() > GOOD_AFTER {
-                backoff.reset();
-            }
+            backoff.ended(began.elapsed());
             next = self.come_back(&mut backoff).await;
         }
         self.requests.close();

@@ -5,7 +5,6 @@
 //! only, and one that goes wrong costs its own channel only.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +17,6 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Event, ExchangeKind};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 use zeroize::Zeroizing;
 
@@ -26,7 +24,8 @@ use super::bindings::Bindings;
 use super::declare::{bind, declare_queue, exchange_options};
 use super::link::{Backoff, Link, LinkError, answer};
 use super::names::PublishQueue;
-use super::publisher::{Tools, stopped};
+use super::publisher::Tools;
+use super::task::{Background, Ended, stopped};
 use crate::broker::{Error, Published, QueueName};
 use crate::contract::API_KEY_HEADER;
 
@@ -34,20 +33,15 @@ use crate::contract::API_KEY_HEADER;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// First and last rest of a queue that the broker refused to declare.
 const RESTS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
-/// A connection or a channel that stood this long was a good one: the next attempt comes soon.
-const GOOD_AFTER: Duration = Duration::from_secs(10);
 /// Messages that may wait to be taken; the queues bring one each.
 const WAITING_MAX: usize = 32;
-
-/// What a loop of a session ends with: it never ends well.
-type Ended = Result<Infallible, LinkError>;
 
 /// The side that takes from backends; begins when somebody asks for their messages.
 pub(super) struct Requests {
     tools: Tools,
     bindings: Arc<Bindings>,
     stop: watch::Receiver<bool>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    task: Background,
 }
 
 impl Requests {
@@ -56,18 +50,12 @@ impl Requests {
             tools,
             bindings: Arc::default(),
             stop,
-            task: Mutex::new(None),
+            task: Background::default(),
         }
     }
 
     /// Consumes from now on.
     pub(super) fn start(&self) -> Result<mpsc::Receiver<Published>, Error> {
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if task.is_some() || *self.stop.borrow() {
-            return Err(Error::Unavailable(
-                "it is closing, or somebody takes published requests already",
-            ));
-        }
         let (out, published) = mpsc::channel(WAITING_MAX);
         let supervisor = Supervisor {
             tools: self.tools.clone(),
@@ -75,7 +63,12 @@ impl Requests {
             out,
             refused: Mutex::default(),
         };
-        *task = Some(tokio::spawn(supervisor.run(self.stop.clone())));
+        let is_closing = *self.stop.borrow();
+        if is_closing || !self.task.start(|| supervisor.run(self.stop.clone())) {
+            return Err(Error::Unavailable(
+                "it is closing, or somebody takes published requests already",
+            ));
+        }
         Ok(published)
     }
 
@@ -86,16 +79,8 @@ impl Requests {
 
     /// Waits for the end, which a stop has begun.
     pub(super) async fn ended(&self) {
-        let task = self
-            .task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(task) = task
-            && let Err(error) = task.await
-        {
-            tracing::error!(%error, "taking published requests broke; what was not acked comes again");
-        }
+        let broke = "taking published requests broke; what was not acked comes again";
+        self.task.ended(broke).await;
     }
 }
 
@@ -144,9 +129,7 @@ impl Supervisor {
             let Err(error) = ended;
             tracing::warn!(%error, "taking published requests from RabbitMQ is interrupted");
             self.tools.metrics.requests_lost();
-            if began.elapsed() > GOOD_AFTER {
-                backoff.reset();
-            }
+            backoff.ended(began.elapsed());
             sleep(backoff.pause()).await;
         }
     }
@@ -213,9 +196,7 @@ impl Supervisor {
             }
             tracing::warn!(queue = &*queue.name, %error,
                 "published requests of a queue are not taken; it is tried again");
-            if began.elapsed() > GOOD_AFTER {
-                backoff.reset();
-            }
+            backoff.ended(began.elapsed());
             sleep(backoff.pause()).await;
         }
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use lapin::message::DeliveryResult;
 use tokio::time::Instant;
 
-use super::desk::Desk;
+use super::desk::{Desk, State};
 use super::inbox::read;
 use super::names::ReadyQueue;
 use super::plan::{Plan, Step};
+use crate::model::Lane;
 
 /// A step for the task of a channel.
 #[derive(Debug)]
@@ -18,6 +19,33 @@ pub(super) struct Task {
     /// The consumer to start, where the step starts one.
     pub(super) consumer: u64,
     pub(super) step: Step,
+}
+
+impl State {
+    /// The next queue to be looked at on a channel; `true` when it waited in line until now.
+    fn next_name(&mut self, channel: usize) -> Option<(Arc<str>, bool)> {
+        if let Some(name) = self.dirty[channel].pop_front() {
+            if let Some(queue) = self.queues.get_mut(&name) {
+                queue.is_dirty = false;
+            }
+            return Some((name, false));
+        }
+        let may = [Lane::Transactional, Lane::Bulk].map(|lane| (lane, self.may_begin(lane)));
+        let name = self.line.pop(channel, |lane| may.contains(&(lane, true)))?;
+        if let Some(queue) = self.queues.get_mut(&name) {
+            queue.is_in_line = false;
+        }
+        Some((name, true))
+    }
+
+    fn stand_in_line(&mut self, channel: usize, name: &Arc<str>) {
+        if let Some(queue) = self.queues.get_mut(name)
+            && !std::mem::replace(&mut queue.is_in_line, true)
+        {
+            let lane = queue.ready.lane;
+            self.line.push(channel, lane, Arc::clone(name));
+        }
+    }
 }
 
 impl Desk {
@@ -45,18 +73,21 @@ impl Desk {
             }
         };
         queue.plan.brought(consumer);
+        queue.has_brought = true;
+        let lane = queue.ready.lane;
         let size = arrived.body.len();
         queue.inbox.push(arrived);
         state.bytes += size;
         let weighed = state.weigh();
         let is_listed = state.list(name);
+        // Others wait: it gives way before it brings more.
+        let gives_way = state.line.has(lane);
+        let touched = gives_way.then(|| state.touch(name)).flatten();
         drop(state);
         if weighed {
             self.wake_channels();
         }
-        if is_listed {
-            self.work.notify_one();
-        }
+        self.wake(touched, is_listed);
     }
 
     fn channel_ended(&self, session: u64, error: &lapin::Error) {
@@ -95,21 +126,33 @@ impl Desk {
         {
             state.touch(&name);
         }
-        while let Some(name) = state.dirty[channel].pop_front() {
+        while let Some((name, was_in_line)) = state.next_name(channel) {
             let Some(queue) = state.queues.get(&name) else {
                 continue;
             };
             let step = queue.plan.step(state.wanted(queue), now);
-            let gives_back = queue.plan.is_idle()
+            let (lane, is_idle) = (queue.ready.lane, queue.plan.is_idle());
+            let gives_back = is_idle
                 && !queue.inbox.is_empty()
                 && (state.out.is_none() || queue.credit(state.rest) == 0);
+            let others_wait = state.line.has(lane);
+            // Whoever comes later stands behind those who wait.
+            let must_wait = !was_in_line && (others_wait || !state.may_begin(lane));
             state.ids += 1;
             let consumer = state.ids;
             let Some(queue) = state.queues.get_mut(&name) else {
                 continue;
             };
-            queue.is_dirty = false;
+            if was_in_line {
+                // The next one may be another channel's.
+                self.wake_channels();
+            }
             match step {
+                Step::Consume(_) if is_idle && must_wait => state.stand_in_line(channel, &name),
+                Step::Rest if is_idle && queue.has_brought && others_wait && !gives_back => {
+                    queue.has_brought = false;
+                    state.stand_in_line(channel, &name);
+                }
                 Step::Rest if gives_back => {
                     if state.empty_inbox(&name) {
                         self.wake_channels();
@@ -123,6 +166,7 @@ impl Desk {
                 step => {
                     if let Step::Consume(prefetch) = step {
                         queue.plan.started(consumer, prefetch);
+                        queue.has_brought = false;
                     }
                     let queue = queue.ready.clone();
                     return Ok(Task {

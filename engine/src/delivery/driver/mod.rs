@@ -12,6 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clarion_auth::TenantId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -233,7 +234,7 @@ impl Driver {
         let now = self.now();
         for delivery in deliveries.drain(..) {
             match delivery {
-                Delivery::Leased(lease) => {
+                Delivery::Leased(mut lease) => {
                     let message = Message {
                         lease: lease.id,
                         queue: &lease.queue,
@@ -242,6 +243,8 @@ impl Driver {
                         published_at: lease.published_at,
                     };
                     self.worker.on_leased(&message, now);
+                    // The worker has what is in it.
+                    lease.body = Bytes::new();
                     self.keep(lease);
                 }
                 Delivery::LeasesLost => {

@@ -84,6 +84,9 @@ pub(super) struct JobState {
     pub(super) job: Job,
     pub(super) key: JobKey,
     pub(super) digest: [u8; 32],
+    /// Entries it came with. Those that name devices are taken out of the job when it is resolved, so that a job that waits
+    /// for its turn holds every device token once.
+    pub(super) entries: u32,
     /// `None` once the lease is lost: its outcomes are still recorded if nobody else has taken it.
     pub(super) lease: Option<LeaseId>,
     pub(super) phase: Phase,
@@ -135,6 +138,7 @@ impl JobState {
         };
         Self {
             digest: job.digest(),
+            entries: u32::try_from(job.entries.len()).unwrap_or(u32::MAX),
             key,
             job,
             lease: Some(lease),

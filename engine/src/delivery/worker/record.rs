@@ -322,7 +322,7 @@ fn settlement(
         lane: notification.lane,
         created_at: notification.created_at,
         expires_at: notification.expires_at,
-        entries: u32::try_from(state.job.entries.len()).unwrap_or(u32::MAX),
+        entries: state.entries,
         digest: state.digest,
         resolved: if end { state.resolved_here() } else { 0 },
         event: events::keep(events, &part, &pending.failures),

@@ -14,7 +14,7 @@ use crate::limits::{CLAIMS_ALONE, CLAIMS_POISON, HELD_RECHECK, JOB_RECIPIENTS_MA
 use crate::model::{
     DeviceId, Entry, Envelope, FinalState, Job, JobKind, Lane, Millis, Recipient, Target, TenantId,
 };
-use crate::store::{ClaimAnswer, ClaimRequest, DeadOrigin, NewDead, ResolvedDevice};
+use crate::store::{ClaimAnswer, ClaimRequest, NewDead, ResolvedDevice};
 
 /// How long a first job that was published again rests before it is claimed, ms: the holder of its first copy writes a part
 /// within a second or sends nothing of it, so that by then either its log or nobody else speaks for it.
@@ -70,16 +70,8 @@ impl Worker {
     }
 
     fn bury(&mut self, message: &Message<'_>, reason: &str, detail: String) {
-        let dead = NewDead {
-            tenant: message.queue.tenant.clone(),
-            origin: DeadOrigin::Unparsed,
-            reason: reason.to_owned(),
-            detail,
-            notification: None,
-            job: None,
-            recipients: 0,
-            body: message.body.to_vec(),
-        };
+        let tenant = message.queue.tenant.clone();
+        let dead = NewDead::unparsed(tenant, reason, detail, message.body);
         self.leases.add(
             message.lease,
             message.queue,
@@ -329,7 +321,11 @@ impl Worker {
 
 /// A job's devices are known: who is to be sent to, who has none, and who did not fit.
 pub(super) fn resolve_into(state: &mut JobState, devices: Vec<ResolvedDevice>, now: Millis) {
-    let found = expand(&state.job.entries, devices);
+    let found = if state.job.is_resolved() {
+        named(std::mem::take(&mut state.job.entries))
+    } else {
+        expand(&state.job.entries, devices)
+    };
     state.rest = found.rest;
     let settled = &state.settled;
     state.resolved = count_resolved(&found.recipients, settled);
@@ -378,6 +374,22 @@ struct Found {
     /// Users without any device.
     no_device: Vec<Entry>,
     rest: Vec<Entry>,
+}
+
+/// Entries that name their devices to recipients.
+fn named(entries: Vec<Entry>) -> Found {
+    let recipients = entries.into_iter().filter_map(|entry| match entry.target {
+        Target::Device(address) => Some(Recipient {
+            ordinal: entry.ordinal,
+            address,
+        }),
+        Target::User { .. } => None,
+    });
+    Found {
+        recipients: recipients.collect(),
+        no_device: Vec::new(),
+        rest: Vec::new(),
+    }
 }
 
 /// Entries and devices to recipients. `devices` is cut off at `JOB_RECIPIENTS_MAX`: then the user at the cut goes on after the

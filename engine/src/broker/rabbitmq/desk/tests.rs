@@ -20,6 +20,8 @@ struct Bench {
     out: mpsc::Receiver<Delivery>,
     now: Instant,
     tag: u64,
+    /// The queues of this lane hold messages of so many bytes without end, and bring what their consumers may.
+    brings: Option<(Lane, usize)>,
 }
 
 impl Bench {
@@ -38,6 +40,7 @@ impl Bench {
             out,
             now: Instant::now(),
             tag: 0,
+            brings: None,
         }
     }
 
@@ -51,8 +54,13 @@ impl Bench {
 
     /// Takes all steps.
     fn run(&mut self) {
-        for channel in 0..CHANNELS {
+        let mut looked_at = 0;
+        // One channel's step may let another go on.
+        while looked_at < CHANNELS {
+            let channel = looked_at;
+            looked_at += 1;
             while let Ok(task) = self.desk.next_step(channel, self.now) {
+                looked_at = 0;
                 let name = task.queue.name;
                 let consumers = self.consumers.entry(Arc::clone(&name)).or_default();
                 match task.step {
@@ -60,6 +68,13 @@ impl Bench {
                     Step::Consume(prefetch) => {
                         consumers.insert(task.consumer, prefetch);
                         self.desk.stepped(&name, None, |_| {});
+                        let lane = task.queue.lane;
+                        if let Some((_, bytes)) = self.brings.filter(|(brings, _)| *brings == lane)
+                        {
+                            for _ in 0..prefetch {
+                                self.brought(&name, task.consumer, bytes);
+                            }
+                        }
                     }
                     Step::Cancel(id) | Step::LetGo(id) => {
                         consumers.remove(&id);
@@ -77,11 +92,15 @@ impl Bench {
 
     fn bring(&mut self, name: &Arc<str>, bytes: usize) {
         let consumer = *self.consumers[name].keys().next().unwrap();
+        self.brought(name, consumer, bytes);
+        self.run();
+    }
+
+    fn brought(&mut self, name: &Arc<str>, consumer: u64, bytes: usize) {
         self.tag += 1;
         let message = Brought::mock(self.tag, "".into(), "".into(), false, vec![0; bytes]);
         let from = (self.session, name, consumer);
         self.desk.brought(from, Ok(Some(message)));
-        self.run();
     }
 
     fn lease(&self) -> Lease {
@@ -92,8 +111,20 @@ impl Bench {
     }
 
     fn ack(&mut self, lease: Lease) {
+        let name = self.names.ready_queue(&lease.queue).name;
+        let brought_by = self
+            .desk
+            .lock()
+            .leases
+            .get(&lease.id)
+            .map(|held| held.consumer);
         for taken in self.desk.take(&[lease]) {
             taken.unwrap().acked();
+        }
+        if let (Some(consumer), Some((_, bytes))) = (brought_by, self.brings)
+            && self.consumers[&name].contains_key(&consumer)
+        {
+            self.brought(&name, consumer, bytes);
         }
         self.run();
     }
@@ -125,6 +156,39 @@ fn too_many_bytes_in_hand_rest_bulk_first_and_then_everything() {
     let second = bench.lease();
     bench.ack(second);
     assert_eq!(all.map(|name| bench.prefetch(name)), [4, 4, 4]);
+}
+
+/// Two hundred queues of a lane, each with more messages of a MiB than anybody takes.
+#[test]
+fn queues_that_hold_more_than_fits_are_served_in_turn_and_keep_no_other_lane_waiting() {
+    const MESSAGE: usize = 1024 * 1024;
+    let mut bench = Bench::new(1, 0);
+    bench.brings = Some((Lane::Bulk, MESSAGE));
+    let names: Vec<Arc<str>> = (0..200)
+        .map(|n| bench.watch(&queue(&format!("t{n}"), Lane::Bulk)))
+        .collect();
+    let mut served: BTreeMap<Arc<str>, u32> = BTreeMap::new();
+    for _ in 0..1_000 {
+        let lease = bench.lease();
+        let name = bench.names.ready_queue(&lease.queue).name;
+        *served.entry(name).or_default() += 1;
+        assert!(bench.desk.lock().bytes < PREFETCHED_BYTES_MAX);
+        bench.ack(lease);
+    }
+    let counts: Vec<u32> = names.iter().map(|name| served[name]).collect();
+    assert!(
+        counts.iter().all(|count| (4..=6).contains(count)),
+        "{counts:?}"
+    );
+    let quick = bench.watch(&queue("quick", Lane::Transactional));
+    assert_eq!(bench.prefetch(&quick), 1);
+    // Nothing more comes in: in the end all are consumed again.
+    bench.brings = None;
+    while bench.desk.lock().bytes > 0 {
+        let lease = bench.lease();
+        bench.ack(lease);
+    }
+    assert!(names.iter().all(|name| bench.prefetch(name) == 1));
 }
 
 #[test]
