@@ -24,6 +24,7 @@ pub(crate) const BORDERS: &[Border] = &[
             "engine/tests/broker_contract",
             "tests/e2e/publisher",
             "tests/e2e/scale/backend",
+            "tests/e2e/scale/full",
             "tests/e2e/scale/publisher",
             "examples/publish/rust",
         ],

@@ -44,7 +44,7 @@ pub(crate) fn servers_on(queue: &str) -> Table {
 /// The same on a database server of the test's own, too.
 pub(crate) fn servers_of(postgres: &Postgres, queue: &str) -> Table {
     let database = postgres.database();
-    let prefix = database.rsplit('/').next().unwrap().to_owned();
+    let prefix = database_of(&database).to_owned();
     let text = format!(
         "[store]\nurl = {database:?}\n[queue]\nurl = {queue:?}\nprefix = {prefix:?}\n\
          [auth]\nmaster_key = {master:?}\nsigning_key = '''\n{signing}'''\n",
@@ -54,6 +54,12 @@ pub(crate) fn servers_of(postgres: &Postgres, queue: &str) -> Table {
     text.parse().unwrap()
 }
 
+/// The name of the database that a URL means.
+pub(crate) fn database_of(url: &str) -> &str {
+    let address = url.split('?').next().unwrap();
+    address.rsplit('/').next().unwrap()
+}
+
 /// Rows by table of everything that a stopped server keeps.
 pub(super) fn rows(config: &Path, data_dir: &Path) -> BTreeMap<String, u64> {
     let table: Table = std::fs::read_to_string(config).unwrap().parse().unwrap();
@@ -61,7 +67,7 @@ pub(super) fn rows(config: &Path, data_dir: &Path) -> BTreeMap<String, u64> {
     let Some(url) = url.and_then(toml::Value::as_str) else {
         return rows_below(data_dir);
     };
-    let database = url.rsplit('/').next().unwrap();
+    let database = database_of(url);
     let count = "SELECT table_name, (xpath('/row/n/text()', query_to_xml(
         format('SELECT count(*) AS n FROM %I', table_name), false, true, '')))[1]::text
         FROM information_schema.tables WHERE table_schema = 'public'";

@@ -10,13 +10,13 @@ use super::cluster::{Cluster, Ledger, Parts, UNRECORDED_MAX};
 use crate::harness::{Answer, Calls, PATIENCE, alone, apple, raw, seed, size, until};
 
 /// How soon a refusal must come once the broker is lost.
-const REFUSED_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 /// How soon clients are back at work after the fault is gone.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const BACK_WITHIN: Duration = Duration::from_secs(20);
 /// As long as two heartbeats and more: both sides have given the connection up.
 const SILENCE: Duration = Duration::from_secs(25);
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         latency_ms: 50,
         ..Options::default()
@@ -29,7 +29,7 @@ fn push(number: u64) -> Value {
 }
 
 /// A push that is answered within `limit`, whatever the answer.
-async fn answered(calls: &Calls, number: u64, limit: Duration) -> Answer {
+pub(super) async fn answered(calls: &Calls, number: u64, limit: Duration) -> Answer {
     let (path, body) = (calls.path("notify"), push(number));
     tokio::time::timeout(limit, calls.caller.post(&path, &body))
         .await
@@ -37,7 +37,7 @@ async fn answered(calls: &Calls, number: u64, limit: Duration) -> Answer {
 }
 
 /// Waits until a push is taken and arrives; how often it was taken, though the answer may have been a refusal, is not asked.
-async fn back_at_work(cluster: &Cluster, calls: &Calls, number: u64, limit: Duration) {
+pub(super) async fn back_at_work(cluster: &Cluster, calls: &Calls, number: u64, limit: Duration) {
     until("a push to be taken", limit, || async {
         (answered(calls, number, limit).await.status == 200).then_some(())
     })

@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clarion_services::postgres::Postgres;
-use clarion_services::rabbitmq::Rabbit;
+use clarion_services::rabbitmq::{self, Rabbit};
 use clarion_simulator::{Options, ReceiveLog, Simulator};
 
 use super::wire::Wire;
-use crate::harness::{Caller, ORG, Server, Setup, World, clarion, servers_of, servers_on, until};
+use crate::harness::{
+    Caller, ORG, Server, Setup, World, clarion, database_of, servers_of, servers_on, until,
+};
 
 /// Handed to a provider and not yet recorded, per engine.
 pub(crate) const UNRECORDED_MAX: u64 = 256;
@@ -20,22 +22,42 @@ pub(crate) struct Parts {
     pub(crate) rabbit: Rabbit,
     postgres: Option<Postgres>,
     wire: Option<Wire>,
+    /// What processes are told, where it is not the usual.
+    told: Option<toml::Table>,
 }
 
 impl Parts {
     /// A broker of the test's own.
     pub(crate) async fn start() -> Self {
-        Self {
-            rabbit: tokio::task::spawn_blocking(Rabbit::start).await.unwrap(),
-            postgres: None,
-            wire: None,
-        }
+        Self::with(rabbitmq::Settings::default()).await
     }
 
     /// A database server of the test's own as well.
-    pub(crate) async fn with_database(mut self) -> Self {
+    pub(crate) async fn with_database(self) -> Self {
         let started = tokio::task::spawn_blocking(Postgres::start).await;
-        self.postgres = Some(started.unwrap());
+        self.on_database(started.unwrap())
+    }
+
+    /// A broker that is otherwise than usual.
+    pub(crate) async fn with(settings: rabbitmq::Settings) -> Self {
+        let started = tokio::task::spawn_blocking(move || Rabbit::start_with(&settings));
+        Self {
+            rabbit: started.await.unwrap(),
+            postgres: None,
+            wire: None,
+            told: None,
+        }
+    }
+
+    /// Processes are told this of store, queue and keys.
+    pub(crate) fn configured(mut self, told: toml::Table) -> Self {
+        self.told = Some(told);
+        self
+    }
+
+    /// This database server.
+    pub(crate) fn on_database(mut self, postgres: Postgres) -> Self {
+        self.postgres = Some(postgres);
         self
     }
 
@@ -46,6 +68,9 @@ impl Parts {
     }
 
     fn config(&self) -> toml::Table {
+        if let Some(told) = &self.told {
+            return told.clone();
+        }
         let url = self.rabbit.url("/");
         let url = match &self.wire {
             Some(wire) => url.replace(
@@ -71,6 +96,8 @@ pub(crate) struct Cluster {
     wire: Option<Wire>,
     /// How an engine is configured.
     engine: Setup,
+    /// How an ingest process is.
+    ingest: Setup,
     /// What every process is told of store, queue and keys.
     shared: toml::Table,
     log: PathBuf,
@@ -111,7 +138,8 @@ impl Cluster {
                 .role(role)
                 .towards(&simulator)
         };
-        let ingest = Server::start(setup("ingest")).await;
+        let at_ingest = setup("ingest");
+        let ingest = Server::start(at_ingest.clone()).await;
         let engine = setup("engine");
         let mut running = Vec::new();
         for _ in 0..engines {
@@ -125,6 +153,7 @@ impl Cluster {
             postgres: parts.postgres,
             wire: parts.wire,
             engine,
+            ingest: at_ingest,
             shared,
             log,
             _home: home,
@@ -134,6 +163,11 @@ impl Cluster {
     /// Starts another engine.
     pub(crate) async fn add_engine(&mut self) {
         self.engines.push(Server::start(self.engine.clone()).await);
+    }
+
+    /// Starts another ingest process.
+    pub(crate) async fn another_ingest(&self) -> Server {
+        Server::start(self.ingest.clone()).await
     }
 
     /// The database server of the test's own.
@@ -149,7 +183,7 @@ impl Cluster {
     /// Name of the database.
     pub(crate) fn database(&self) -> String {
         let url = self.shared["store"]["url"].as_str().unwrap();
-        url.rsplit('/').next().unwrap().to_owned()
+        database_of(url).to_owned()
     }
 
     /// First part of the names of exchanges and queues.

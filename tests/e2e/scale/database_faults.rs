@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use clarion_services::postgres::Postgres;
 use clarion_simulator::Options;
 use reqwest::Method;
 use serde_json::json;
@@ -14,20 +15,34 @@ use crate::harness::{Answer, Calls, PATIENCE, alone, apple, raw, seed, size, unt
 const REFUSED_WITHIN: Duration = Duration::from_secs(12);
 /// How soon everybody is back at work after the fault is gone.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// Room for the data of a database that is to be filled, MiB.
+const DISK_MIB: u32 = 256;
+/// Bulks that are more than what fits into a full database's last blocks.
+const BULKS_MAX: usize = 1_000;
+/// Numbers of device tokens that nothing reaches before the fault is gone.
+const AFTER: u64 = 1_000_000_000;
 
-async fn cluster() -> Cluster {
-    let options = Options {
+fn slow() -> Options {
+    Options {
         latency_ms: 50,
         ..Options::default()
-    };
+    }
+}
+
+async fn cluster() -> Cluster {
     let parts = Parts::start().await.with_database().await;
-    Cluster::on(parts, 2, options, |setup| setup).await
+    Cluster::on(parts, 2, slow(), |setup| setup).await
 }
 
 /// A bulk of `tokens`, which the store must take.
 async fn bulk(calls: &Calls, tokens: &[String]) -> Answer {
     let body = json!({"device_tokens": raw(tokens), "alert": {"title": "Hi"}});
     calls.caller.post(&calls.path("notify/bulk"), &body).await
+}
+
+fn message_id(answer: &Answer) -> String {
+    let id = &answer.json()["results"][0]["message_id"];
+    id.as_str().unwrap().to_owned()
 }
 
 fn tokens(numbers: std::ops::Range<u64>) -> Vec<String> {
@@ -43,9 +58,20 @@ async fn survives(cluster: &Cluster, breaks: impl FnOnce(), mends: impl FnOnce()
     let first = calls.alert_to(&tokens(0..total)).await;
     cluster.reached(total / 4, PATIENCE).await;
     breaks();
-    let more = tokens(total..total + 600);
-    let refused = tokio::time::timeout(REFUSED_WITHIN, bulk(&calls, &more));
-    let refused = refused.await.expect("an answer in time");
+    // A database may still have room for a few.
+    let mut before = Vec::new();
+    let refused_at = |taken: usize| total + 600 * taken as u64;
+    let refused = loop {
+        assert!(before.len() < BULKS_MAX, "nothing is refused");
+        let from = refused_at(before.len());
+        let more = tokens(from..from + 600);
+        let answer = tokio::time::timeout(REFUSED_WITHIN, bulk(&calls, &more)).await;
+        let answer = answer.expect("an answer in time");
+        if answer.status != 200 {
+            break answer;
+        }
+        before.push(message_id(&answer));
+    };
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert_ne!(refused.header("retry-after"), "");
     let stranger = calls.caller.clone().api_key("msk_unknown_to_everybody");
@@ -53,22 +79,22 @@ async fn survives(cluster: &Cluster, breaks: impl FnOnce(), mends: impl FnOnce()
     assert!(matches!(unknown.status, 401 | 503), "{}", unknown.status);
     mends();
     let taken = until("a bulk to be taken", BACK_WITHIN, || async {
-        let answer = bulk(&calls, &tokens(2 * total..2 * total + 600)).await;
+        let answer = bulk(&calls, &tokens(AFTER..AFTER + 600)).await;
         (answer.status == 200).then_some(answer)
     })
     .await;
-    let second = taken.json()["results"][0]["message_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
     let status = calls.finished_within(&first, PATIENCE * 2).await;
     assert_eq!(status["accepted"], total, "{status}");
-    let status = calls.finished_within(&second, PATIENCE).await;
-    assert_eq!(status["accepted"], 600, "{status}");
+    let from = refused_at(before.len());
+    before.push(message_id(&taken));
+    for id in &before {
+        let status = calls.finished_within(id, PATIENCE).await;
+        assert_eq!(status["accepted"], 600, "{status}");
+    }
     // The refused one may have been stored before its answer was lost: then it is sent as well, which the caller's next try
     // with an idempotency key would have told it.
     let accepted = cluster.accepted();
-    let refused_ones = tokens(total..total + 600);
+    let refused_ones = tokens(from..from + 600);
     let sent = refused_ones
         .iter()
         .filter(|token| accepted.contains_key(*token));
@@ -99,7 +125,22 @@ async fn a_database_that_stalls_is_not_waited_for_for_ever() {
     survives(&cluster, || postgres.stall(), || postgres.resume()).await;
 }
 
-/// A database that is full, or a standby by mistake, writes nothing.
+/// Nothing more can be written beneath the database: it refuses, or ends. What it had committed it has when there is room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_on_a_full_disk_accepts_nothing_that_it_cannot_keep() {
+    let _alone = alone().await;
+    let started = tokio::task::spawn_blocking(|| Postgres::start_on_small_disk(DISK_MIB));
+    let parts = Parts::start().await.on_database(started.await.unwrap());
+    let cluster = Cluster::on(parts, 2, slow(), |setup| setup).await;
+    let postgres = cluster.postgres();
+    let mends = || {
+        postgres.disk().empty();
+        postgres.revive();
+    };
+    survives(&cluster, || postgres.disk().fill(), mends).await;
+}
+
+/// A standby by mistake writes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_only_reads_accepts_nothing() {
     let _alone = alone().await;

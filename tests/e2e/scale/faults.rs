@@ -11,6 +11,9 @@ use crate::harness::{PATIENCE, alone, apple, postgres, raw, seed, size, until};
 
 /// Long enough for everybody else to give a stalled process up.
 const STALL: Duration = Duration::from_secs(25);
+/// Pushes that wait for the provider's answer while the broker is blocked, and for how long, ms: less than a request may take.
+const HELD: u64 = 20;
+const HELD_MS: i64 = 10_000;
 
 fn slow() -> Options {
     Options {
@@ -56,11 +59,20 @@ async fn a_stalled_engine_repeats_no_more_than_it_had_in_flight() {
     assert!(ledger.duplicates <= UNRECORDED_MAX, "{ledger:?}");
 }
 
-/// While the broker refuses publishes, requests are answered 503 at once, and the backlog is delivered all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_blocked_broker_is_answered_with_503_and_engines_go_on() {
-    let _alone = alone().await;
+/// Messages of jobs that the broker has, in somebody's hands or not.
+fn queued(cluster: &Cluster) -> u64 {
+    let queues = cluster.rabbit.ctl(&["list_queues", "name", "messages"]);
+    let jobs = queues.lines().filter(|line| line.contains(".jobs."));
+    let messages = jobs.map(|line| line.split_whitespace().last().unwrap());
+    messages.map(|count| count.parse::<u64>().unwrap()).sum()
+}
+
+/// While the broker refuses publishes, requests are answered 503 at once, and what was queued before is delivered and acked
+/// all the same.
+async fn goes_on_while_blocked(block: &[&str], unblock: &[&str]) {
     let cluster = Cluster::start(1, slow(), |setup| setup).await;
+    // What is sent meanwhile is answered when the broker has been blocked for long.
+    let rule = format!("[[rule]]\nmatch = {{ }}\naction = {{ delay_ms = {HELD_MS} }}\n");
     let tenant = cluster.world.tenant().await;
     let calls = cluster.world.calls(&tenant);
     let push = |number| {
@@ -68,9 +80,17 @@ async fn a_blocked_broker_is_answered_with_503_and_engines_go_on() {
         json!({"device_tokens": raw(std::slice::from_ref(&token)), "alert": {"title": "Hi"}})
     };
     calls.notify(&push(0)).await;
-    cluster
-        .rabbit
-        .ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
+    cluster.reached(1, PATIENCE).await;
+    cluster.world.simulator.set_rules_toml(&rule).unwrap();
+    for number in 10..10 + HELD {
+        calls.notify(&push(number)).await;
+    }
+    // The broker counts every five seconds.
+    until("the broker to have counted them", PATIENCE, || async {
+        (queued(&cluster) == HELD).then_some(())
+    })
+    .await;
+    cluster.rabbit.ctl(block);
     let refused = until("a refusal", PATIENCE, || async {
         let answer = calls.caller.post(&calls.path("notify"), &push(1)).await;
         (answer.status == 503).then_some(answer)
@@ -80,12 +100,35 @@ async fn a_blocked_broker_is_answered_with_503_and_engines_go_on() {
     let (path, body) = (calls.path("notify"), push(2));
     let quick = tokio::time::timeout(Duration::from_secs(2), calls.caller.post(&path, &body));
     assert_eq!(quick.await.unwrap().status, 503);
-    cluster.rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    until("all to be delivered and acked", PATIENCE, || async {
+        (queued(&cluster) == 0).then_some(())
+    })
+    .await;
+    let accepted = cluster.accepted();
+    let is_there = |number| accepted.contains_key(&apple(seed(), number));
+    assert!((10..10 + HELD).all(is_there));
+    let still = calls.caller.post(&calls.path("notify"), &push(4)).await;
+    assert_eq!(still.status, 503, "{}", still.text);
+    cluster.rabbit.ctl(unblock);
     until("the broker to take publishes", PATIENCE, || async {
         let answer = calls.caller.post(&calls.path("notify"), &push(3)).await;
         (answer.status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_short_of_memory_is_answered_with_503_and_engines_go_on() {
+    let _alone = alone().await;
+    let watermark = "set_vm_memory_high_watermark";
+    goes_on_while_blocked(&[watermark, "0.0000001"], &[watermark, "0.6"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_short_of_disk_is_answered_with_503_and_engines_go_on() {
+    let _alone = alone().await;
+    let limit = "set_disk_free_limit";
+    goes_on_while_blocked(&[limit, "999GB"], &[limit, "50MB"]).await;
 }
 
 /// The database restarts under load: no request is accepted that was not stored, and everything accepted arrives.

@@ -1,39 +1,27 @@
 //! A private PostgreSQL server: its own directory, a free loopback port, ended with the test process however that ends.
 //! It must not know what is stored in it.
 
+mod programs;
 mod shared;
 
 use std::fmt;
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 pub use shared::{Database, Shared, URL_VARIABLE, shared};
 
-/// Where Debian keeps the servers, one folder a version.
-const DEBIAN: &str = "/usr/lib/postgresql";
+use self::programs::{free_port, fresh_name, guard, output, programs, send, sql, unprivileged};
+use crate::disk::SmallDisk;
+use crate::tls::Identity;
+
 /// The role that owns everything.
 const ROLE: &str = "clarion";
 /// How often a port is drawn that somebody else takes before the server does.
 const STARTS_MAX: u32 = 5;
-
-/// What outlives the test process: waits for it to end, then ends the server and removes its directory.
-const GUARD: &str = r#"
-trap '' INT TERM HUP
-cat >/dev/null
-pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
-if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$1/data" ]; then
-    kill -STOP "$pid"
-    kill -KILL "$pid" $(grep -l "^PPid:[[:space:]]*$pid\$" /proc/[0-9]*/status 2>/dev/null | cut -d / -f 3)
-fi
-rm -rf "$1" || rm -rf "$1"
-"#;
 
 /// Signals a server and all its children; the server first, so that no child is born in between.
 const SIGNAL: &str = r#"
@@ -49,6 +37,9 @@ pub struct Postgres {
     /// Numbers of the user and group it runs as, where we are root.
     user: Option<(u32, u32)>,
     port: u16,
+    disk: Option<SmallDisk>,
+    /// The authority that vouches for it, where only TLS is spoken.
+    authority: Option<PathBuf>,
     running: Mutex<Option<Running>>,
     guard: Option<(Child, ChildStdin)>,
 }
@@ -83,6 +74,30 @@ impl Postgres {
     /// As [`Postgres::start`].
     #[must_use]
     pub fn start_with(settings: &[&str]) -> Self {
+        Self::start_as(settings, None, None)
+    }
+
+    /// Starts a server whose data lies on a file system of so many MiB.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`], and when no file system may be mounted.
+    #[must_use]
+    pub fn start_on_small_disk(mib: u32) -> Self {
+        // Little is written ahead, so that little room does.
+        let settings = ["max_wal_size=32MB", "min_wal_size=32MB"];
+        Self::start_as(&settings, Some(mib), None)
+    }
+
+    /// Starts a server that takes no connection without TLS, and shows this certificate.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    #[must_use]
+    pub fn start_tls(identity: &Identity) -> Self {
+        Self::start_as(&[], None, Some(identity))
+    }
+
+    fn start_as(settings: &[&str], disk_mib: Option<u32>, tls: Option<&Identity>) -> Self {
         let programs = programs();
         let user = unprivileged();
         let dir = tempfile::Builder::new()
@@ -90,20 +105,29 @@ impl Postgres {
             .tempdir()
             .unwrap()
             .keep();
-        let guard = guard(&dir);
+        let guard = guard(&dir, disk_mib.is_some());
+        let disk = disk_mib.map(|mib| SmallDisk::mount(&dir.join("data"), mib));
         if let Some((uid, gid)) = user {
             chown(&dir, Some(uid), Some(gid)).unwrap();
         }
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+        if let (Some((uid, gid)), true) = (user, disk.is_some()) {
+            chown(dir.join("data"), Some(uid), Some(gid)).unwrap();
+        }
         let mut server = Self {
             dir,
             programs,
             user,
             port: 0,
+            disk,
+            authority: None,
             running: Mutex::new(None),
             guard: Some(guard),
         };
         server.initialise(settings);
+        if let Some(identity) = tls {
+            server.demand_tls(identity);
+        }
         for _ in 0..STARTS_MAX {
             server.port = free_port();
             match server.launch() {
@@ -118,7 +142,22 @@ impl Postgres {
     /// The URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{ROLE}@127.0.0.1:{}/{database}", self.port)
+        let url = format!("postgres://{ROLE}@127.0.0.1:{}/{database}", self.port);
+        match &self.authority {
+            Some(path) => {
+                format!("{url}?sslmode=verify-full&sslrootcert={}", path.display())
+            }
+            None => url,
+        }
+    }
+
+    /// The file system of its data.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    #[must_use]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("started with a small disk")
     }
 
     /// A fresh database's URL.
@@ -166,6 +205,26 @@ impl Postgres {
         }
     }
 
+    /// Waits until the server answers; starts it again if it has given up by itself.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn revive(&self) {
+        let has_ended = |running: &mut Running| running.process.try_wait().unwrap().is_some();
+        loop {
+            let ended = self.lock().take_if(has_ended);
+            if let Some(Running { said, .. }) = ended {
+                said.join().unwrap();
+                return self.start_again();
+            }
+            let mut asked = self.program("pg_isready");
+            asked.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+            if asked.status().unwrap().success() {
+                return;
+            }
+        }
+    }
+
     /// Stalls every process of the server: connections stay open, and nobody answers.
     ///
     /// # Panics
@@ -207,6 +266,27 @@ impl Postgres {
         }
         let file = self.data().join("postgresql.auto.conf");
         std::fs::write(file, format!("{text}\n")).unwrap();
+    }
+
+    fn demand_tls(&mut self, identity: &Identity) {
+        let files = identity.write(&self.dir);
+        for path in &files {
+            if let Some((uid, gid)) = self.user {
+                chown(path, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let [authority, certificate, key] = files;
+        let text = format!(
+            "ssl=on\nssl_cert_file='{}'\nssl_key_file='{}'\n",
+            certificate.display(),
+            key.display()
+        );
+        let path = self.data().join("postgresql.auto.conf");
+        let settings = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, settings + &text).unwrap();
+        let who = "hostssl all all 127.0.0.1/32 trust\n";
+        std::fs::write(self.data().join("pg_hba.conf"), who).unwrap();
+        self.authority = Some(authority);
     }
 
     fn has_icu(&self) -> bool {
@@ -300,111 +380,4 @@ impl Drop for Postgres {
             let _ended = running.process.wait();
         }
     }
-}
-
-/// The newest installed server's programs.
-fn programs() -> PathBuf {
-    let versions = std::fs::read_dir(DEBIAN).into_iter().flatten().flatten();
-    let mut found: Vec<(u32, PathBuf)> = versions
-        .filter_map(|entry| {
-            Some((
-                entry.file_name().to_str()?.parse().ok()?,
-                entry.path().join("bin"),
-            ))
-        })
-        .filter(|(_, bin)| bin.join("initdb").exists())
-        .collect();
-    found.sort();
-    match found.pop() {
-        Some((_, bin)) => bin,
-        None => panic!(
-            "these tests need PostgreSQL in {DEBIAN}: install it (Debian, Ubuntu: apt-get install \
-             postgresql), or name a server in {URL_VARIABLE}"
-        ),
-    }
-}
-
-/// PostgreSQL refuses to run as root: the user to run as then.
-fn unprivileged() -> Option<(u32, u32)> {
-    let id = |arguments: &[&str]| output(Command::new("id").args(arguments)).parse().unwrap();
-    if id(&["-u"]) != 0 {
-        return None;
-    }
-    let known = Command::new("id").arg("postgres").output().unwrap().status;
-    let name = if known.success() {
-        "postgres"
-    } else {
-        "nobody"
-    };
-    Some((id(&["-u", name]), id(&["-g", name])))
-}
-
-fn guard(dir: &Path) -> (Child, ChildStdin) {
-    let mut guard = Command::new("sh");
-    guard.args(["-c", GUARD, "sh"]).arg(dir);
-    guard
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    // Not in the group that a terminal interrupts.
-    let mut guard = guard.process_group(0).spawn().unwrap();
-    let pipe = guard.stdin.take().unwrap();
-    (guard, pipe)
-}
-
-fn send(signal: &str, process: u32) {
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "kill -\"$1\" \"$2\"", "sh", signal])
-        .arg(process.to_string());
-    output(&mut shell);
-}
-
-fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
-}
-
-fn fresh_name() -> String {
-    static DRAWN: AtomicU32 = AtomicU32::new(0);
-    let number = DRAWN.fetch_add(1, Ordering::Relaxed);
-    format!("clarion_test_{}_{number}", std::process::id())
-}
-
-fn sql(programs: &Path, url: &str, statement: &str) -> String {
-    let mut psql = Command::new(programs.join("psql"));
-    psql.args([
-        "-X",
-        "-q",
-        "-A",
-        "-t",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-d",
-        url,
-        "-c",
-        statement,
-    ]);
-    output(&mut psql)
-}
-
-/// Runs a command and returns what it says, trimmed.
-fn output(command: &mut Command) -> String {
-    let mut process = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let mut said = String::new();
-    process
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    let ended = process.wait_with_output().unwrap();
-    let errors = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{command:?}: {errors}");
-    said.trim().to_owned()
 }

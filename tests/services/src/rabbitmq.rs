@@ -6,14 +6,21 @@
     reason = "it waits for a process that tells nobody that it is ready"
 )]
 
+mod settings;
+
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+pub use self::settings::Settings;
+
+use self::settings::{Ports, prepare};
+use crate::disk::{SmallDisk, is_root};
 
 /// Names a server that is already there: an AMQP URL whose user may configure, write and read everything.
 pub const URL_VARIABLE: &str = "CLARION_TEST_AMQP_URL";
@@ -36,6 +43,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Ends everything when its standard input does, which is when the test process is gone.
 const GUARD: &str = r#"cat > /dev/null
 while read group; do kill -9 "-$group" 2> /dev/null; done < "$1/groups"
+if [ -n "$2" ]; then umount -l "$1/data" || sudo -n umount -l "$1/data"; fi
 rm -rf "$1""#;
 
 /// A private server. Dropping it ends it and removes its data.
@@ -44,16 +52,9 @@ pub struct Rabbit {
     dir: PathBuf,
     scripts: &'static str,
     ports: Ports,
+    open_files: u32,
+    disk: Option<SmallDisk>,
     state: Mutex<State>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Ports {
-    amqp: u16,
-    distribution: u16,
-    mapper: u16,
-    /// Of the management API, where it is wanted.
-    management: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -108,7 +109,7 @@ impl Rabbit {
     /// When RabbitMQ is missing (the message says what to install) or does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::start_with(free_ports())
+        Self::start_with(&Settings::default())
     }
 
     /// The same with the management API, which is waited for, too.
@@ -117,17 +118,19 @@ impl Rabbit {
     /// As [`Rabbit::start`].
     #[must_use]
     pub fn start_managed() -> Self {
-        // One of three that are free together.
-        let management = Some(free_ports().amqp);
-        let rabbit = Self::start_with(Ports {
-            management,
-            ..free_ports()
-        });
-        rabbit.wait_for_management();
-        rabbit
+        Self::start_with(&Settings {
+            management: true,
+            ..Settings::default()
+        })
     }
 
-    fn start_with(ports: Ports) -> Self {
+    /// Starts a server that is otherwise than usual.
+    ///
+    /// # Panics
+    /// As [`Rabbit::start`].
+    #[must_use]
+    pub fn start_with(settings: &Settings) -> Self {
+        let ports = Ports::free(settings);
         let is_there = |dir: &&str| Path::new(dir).join("rabbitmq-server").exists();
         let scripts = SCRIPTS.into_iter().find(is_there).expect(MISSING);
         let dir = tempfile::Builder::new()
@@ -135,7 +138,10 @@ impl Rabbit {
             .tempdir()
             .expect("a temporary directory");
         let dir = dir.keep();
-        prepare(&dir, ports);
+        let guard = guard(&dir, settings);
+        let disk = settings.disk_mib;
+        let disk = disk.map(|mib| SmallDisk::mount(&dir.join("data"), mib));
+        prepare(&dir, ports, settings);
         let mapper = Command::new("epmd")
             .args(["-address", "127.0.0.1", "-port", &ports.mapper.to_string()])
             .stdin(Stdio::null())
@@ -145,17 +151,12 @@ impl Rabbit {
             .spawn()
             .expect(MISSING);
         note_group(&dir, mapper.id());
-        let guard = Command::new("sh")
-            .args(["-c", GUARD, "guard"])
-            .arg(&dir)
-            .stdin(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("sh");
         let rabbit = Self {
             dir,
             scripts,
             ports,
+            open_files: settings.open_files,
+            disk,
             state: Mutex::new(State {
                 mapper,
                 server: None,
@@ -164,6 +165,7 @@ impl Rabbit {
             }),
         };
         rabbit.start_again();
+        rabbit.wait_for_management();
         rabbit
     }
 
@@ -175,9 +177,11 @@ impl Rabbit {
         let mut state = self.lock();
         assert!(state.server.is_none(), "it runs");
         let log = fs::File::create(self.dir.join("output")).unwrap();
-        let raise = "ulimit -n 65536 2> /dev/null || ulimit -n \"$(ulimit -H -n)\"; exec \"$@\"";
+        let limit = self.open_files;
+        let limited =
+            format!("ulimit -n {limit} 2> /dev/null || ulimit -n \"$(ulimit -H -n)\"; exec \"$@\"");
         let mut command = Command::new("sh");
-        command.args(["-c", raise, "server"]);
+        command.args(["-c", &limited, "server"]);
         command.args(as_its_user());
         command.arg(format!("{}/rabbitmq-server", self.scripts));
         command.stdout(log.try_clone().unwrap()).stderr(log);
@@ -233,6 +237,32 @@ impl Rabbit {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.ports.amqp
+    }
+
+    /// The URL of a virtual host with TLS, under a name that its certificate is good for.
+    ///
+    /// # Panics
+    /// When it was started without.
+    #[must_use]
+    pub fn tls_url(&self, vhost: &str) -> String {
+        let (vhost, port) = (vhost.replace('/', "%2f"), self.ports.amqps);
+        let port = port.expect("started with TLS");
+        format!("amqps://{USER}:{USER}@localhost:{port}/{vhost}")
+    }
+
+    /// The file system of its data.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    #[must_use]
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("started with a small disk")
+    }
+
+    /// Whether it answers a new client.
+    #[must_use]
+    pub fn speaks(&self) -> bool {
+        speaks_amqp(self.ports.amqp)
     }
 
     /// Address of the management API.
@@ -386,55 +416,25 @@ fn as_its_user() -> Vec<&'static str> {
     }
 }
 
-fn is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
-}
-
 fn user_exists() -> bool {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     users.lines().any(|line| line.starts_with("rabbitmq:"))
 }
 
-fn free_ports() -> Ports {
-    // All three are held until all are known, so that they differ.
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [amqp, distribution, mapper] = listeners.map(|it| it.local_addr().unwrap().port());
-    Ports {
-        amqp,
-        distribution,
-        mapper,
-        management: None,
-    }
-}
-
-/// Writes the configuration and the cookie.
-fn prepare(dir: &Path, ports: Ports) {
-    let mut conf = format!(
-        "listeners.tcp.default = 127.0.0.1:{}\n\
-         default_user = {USER}\ndefault_pass = {USER}\nloopback_users = none\n\
-         vm_memory_high_watermark.absolute = 1GB\ndisk_free_limit.absolute = 50MB\n\
-         log.console = false\nlog.file.level = warning\n",
-        ports.amqp
-    );
-    let mut plugins = "[].\n";
-    if let Some(port) = ports.management {
-        conf += &format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
-        plugins = "[rabbitmq_management].\n";
-    }
-    fs::write(dir.join("rabbitmq.conf"), conf).unwrap();
-    fs::write(dir.join("enabled_plugins"), plugins).unwrap();
-    fs::write(dir.join("advanced.config"), "[].\n").unwrap();
-    let cookie = dir.join(".erlang.cookie");
-    fs::write(&cookie, format!("CLARION{}", ports.amqp)).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o400);
-    fs::set_permissions(&cookie, mode).unwrap();
-    if !as_its_user().is_empty() {
-        let owned = Command::new("chown")
-            .args(["-R", "rabbitmq:rabbitmq"])
-            .arg(dir)
-            .status();
-        assert!(owned.is_ok_and(|status| status.success()), "chown");
-    }
+fn guard(dir: &Path, settings: &Settings) -> Child {
+    let is_mounted = if settings.disk_mib.is_some() {
+        "mounted"
+    } else {
+        ""
+    };
+    Command::new("sh")
+        .args(["-c", GUARD, "guard"])
+        .arg(dir)
+        .arg(is_mounted)
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("sh")
 }
 
 /// Notes a process group that the guard must end.

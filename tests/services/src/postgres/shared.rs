@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::{Postgres, fresh_name, programs, sql};
+use super::Postgres;
+use super::programs::{fresh_name, programs, sql};
 
 /// Names a server to be used in place of a private one: an URL of a role that may create databases.
 pub const URL_VARIABLE: &str = "CLARION_TEST_POSTGRES_URL";
