@@ -113,7 +113,10 @@ impl App {
         let mut servers = JoinSet::new();
         listeners.serve(&faces, &mut servers, &stopped, config.server.shutdown_grace);
         servers.spawn(upkeep(metrics, stopped.clone()));
-        servers.spawn(store_clock.keep(stopped));
+        servers.spawn(store_clock.keep(stopped.clone()));
+        if role.ingests() {
+            servers.spawn(watch_keys(faces.keys().watch(), stopped));
+        }
         Ok(Self {
             public: addresses.0,
             admin: addresses.1,
@@ -297,6 +300,19 @@ async fn upkeep(
             _ = stopped.wait_for(|stop| *stop) => return Ok(()),
         }
     }
+}
+
+/// Hears of keys that other processes delete.
+async fn watch_keys(
+    watching: impl Future<Output = ()>,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = watching => {}
+        // The sender says one thing only, or is gone.
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+    Ok(())
 }
 
 /// The engine's driver turns twenty times a second; without a turn for this long something is stuck.

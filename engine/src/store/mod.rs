@@ -19,6 +19,7 @@ mod pages;
 pub mod postgres;
 mod rates;
 mod records;
+mod revocations;
 pub mod sqlite;
 mod turns;
 mod waiting;
@@ -44,6 +45,7 @@ pub use records::{
     ClaimAnswer, ClaimRequest, CommitAnswer, Failure, JobKey, Part, Prune, Records, Settlement,
     Writer,
 };
+pub use revocations::{Revocation, Revocations};
 pub use waiting::{Waiting, WaitingRow, WaitingWhy};
 
 /// Why the store could not do something.
@@ -120,6 +122,7 @@ pub trait Store:
     + Idempotency
     + Control
     + Rates
+    + Revocations
     + Send
     + Sync
     + fmt::Debug

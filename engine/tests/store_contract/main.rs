@@ -14,6 +14,7 @@ mod place;
 mod rates;
 mod records;
 mod rest;
+mod revocations;
 mod sqlite_file;
 
 /// Runs clauses on every implementation.

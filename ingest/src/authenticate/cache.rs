@@ -1,24 +1,28 @@
 //! Known API keys for a second at a time, and when they were last used.
 //! It must not know what is presented: it answers with stored rows, which callers compare.
 //!
-//! Revocation: whoever deletes a key calls [`KeyCache::forget`] before it answers; a row that was being read meanwhile
-//! is not kept. Another process's deletion is seen when the lease of one second lapses, or at once when a notification
-//! channel calls the same function.
+//! Revocation: whoever deletes a key calls [`KeyCache::revoke`] before it answers; a row that was being read meanwhile
+//! is not kept. Another process's deletion is seen when the lease of one second lapses, or as soon as the store's channel
+//! tells of it ([`KeyCache::watch`]).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use clarion_auth::{KeyId, TenantId};
 use clarion_engine::model::Millis;
-use clarion_engine::store::{self, ApiKeyRecord, Store};
+use clarion_engine::store::{self, ApiKeyRecord, Revocation, Store};
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::channel::Channel;
 use crate::error::{ApiError, Chain};
 use crate::metrics;
 
-/// A row is believed for this long after it was read, milliseconds.
-const LEASE_MILLIS: Millis = 1_000;
+/// A store that could not be asked is asked again after this, milliseconds.
+const ASK_AGAIN_MILLIS: Millis = 1_000;
+/// Pause before a lost channel is opened again.
+const LISTEN_AGAIN: Duration = Duration::from_millis(200);
 /// With the store down, a row is believed for this long after it was read, milliseconds.
 const OUTAGE_MILLIS_MAX: Millis = 5 * 60 * 1_000;
 /// Keys kept.
@@ -38,6 +42,7 @@ struct Shared {
     keys: Mutex<HashMap<KeyId, Arc<Slot>>>,
     /// Raised by every forgetting: a row read before it is not kept after it.
     epoch: AtomicU64,
+    channel: Channel,
     used: Mutex<Used>,
     flushing: AtomicBool,
 }
@@ -65,9 +70,42 @@ impl KeyCache {
             store,
             keys: Mutex::default(),
             epoch: AtomicU64::new(0),
+            channel: Channel::new(),
             used: Mutex::default(),
             flushing: AtomicBool::new(false),
         }))
+    }
+
+    /// Hears of what other processes delete, until the future is dropped. From this call on nothing is believed unless it
+    /// does. Ends where the store has no other processes.
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.0.channel.share();
+        let cache = self.clone();
+        async move {
+            let tell = |told| match told {
+                Revocation::Key(key_id) => cache.forget(&key_id),
+                Revocation::Tenant(tenant) => cache.forget_tenant(&tenant),
+                Revocation::Current(at) => cache.0.channel.is_current(at),
+            };
+            while let Err(error) = cache.0.store.revocations(&tell).await {
+                cache.0.channel.is_lost();
+                tracing::debug!(error = %Chain(&error), "deleted API keys are not heard of");
+                tokio::time::sleep(LISTEN_AGAIN).await;
+            }
+            cache.0.channel.is_alone();
+        }
+    }
+
+    /// Drops a key that was deleted, and waits until no other process takes it any more.
+    pub(crate) async fn revoke(&self, key_id: &KeyId) {
+        self.forget(key_id);
+        self.0.channel.lapsed().await;
+    }
+
+    /// The same for all keys of a tenant that was deleted.
+    pub(crate) async fn revoke_tenant(&self, tenant: &TenantId) {
+        self.forget_tenant(tenant);
+        self.0.channel.lapsed().await;
     }
 
     /// Drops a key, because it was deleted.
@@ -76,13 +114,13 @@ impl KeyCache {
         lock(&self.0.keys).remove(key_id);
     }
 
-    /// Drops all keys of a tenant, because it was deleted.
-    pub fn forget_tenant(&self, tenant: &TenantId) {
+    fn forget_tenant(&self, tenant: &TenantId) {
         self.0.epoch.fetch_add(1, Ordering::SeqCst);
         lock(&self.0.keys).retain(|_, slot| &lock(&slot.row).0.tenant != tenant);
     }
 
-    /// The key's row, at most a second old; up to five minutes old while the store is down.
+    /// The key's row, at most a second old; up to five minutes old while the store is down. Without a channel to a store of many
+    /// processes it is read for every request; who waits for a read that began after they came shares it.
     pub(crate) async fn look_up(
         &self,
         key_id: &KeyId,
@@ -92,18 +130,22 @@ impl KeyCache {
         let Some(slot) = slot else {
             return self.read(key_id, now).await.map_err(ApiError::from);
         };
-        if let Some(row) = slot.younger_than(slot.patience(now), now) {
+        if let Some(row) = slot.younger_than(self.patience(&slot, now), now) {
             return Ok(Some(row));
         }
         let _reading = slot.reading.lock().await;
-        if let Some(row) = slot.younger_than(slot.patience(now), now) {
+        let since = slot.read_since(now);
+        if let Some(row) = since.or_else(|| slot.younger_than(self.patience(&slot, now), now)) {
             return Ok(Some(row));
         }
         match (
             self.read(key_id, now).await,
             slot.younger_than(OUTAGE_MILLIS_MAX, now),
         ) {
-            (Err(store::Error::Unavailable(_)), Some(row)) if self.still_known(key_id, &slot) => {
+            // A store that speaks on its channel is not down, and may know better.
+            (Err(store::Error::Unavailable(_)), Some(row))
+                if self.still_known(key_id, &slot) && !self.0.channel.stands() =>
+            {
                 *lock(&slot.failed_at) = Some(now);
                 metrics::served_from_stale_cache();
                 Ok(Some(row))
@@ -160,6 +202,17 @@ impl KeyCache {
         Ok(Some(row))
     }
 
+    /// How old a row is believed: longer for a second after the store could not be asked.
+    fn patience(&self, slot: &Slot, now: Millis) -> Millis {
+        let failed_at = *lock(&slot.failed_at);
+        let just_failed = failed_at.is_some_and(|at| (at..at + ASK_AGAIN_MILLIS).contains(&now));
+        if just_failed && !self.0.channel.stands() {
+            OUTAGE_MILLIS_MAX
+        } else {
+            self.0.channel.lease()
+        }
+    }
+
     fn still_known(&self, key_id: &KeyId, slot: &Arc<Slot>) -> bool {
         let keys = lock(&self.0.keys);
         keys.get(key_id)
@@ -188,15 +241,13 @@ fn keep(keys: &mut HashMap<KeyId, Arc<Slot>>, row: Arc<ApiKeyRecord>, now: Milli
 }
 
 impl Slot {
-    /// How old a row is believed: longer for a second after the store could not be asked.
-    fn patience(&self, now: Millis) -> Millis {
-        let failed_at = *lock(&self.failed_at);
-        let just_failed = failed_at.is_some_and(|at| (at..at + LEASE_MILLIS).contains(&now));
-        if just_failed {
-            OUTAGE_MILLIS_MAX
-        } else {
-            LEASE_MILLIS
-        }
+    /// What was read after a request had come is good for it, however long that may be ago by now.
+    fn read_since(&self, came: Millis) -> Option<Arc<ApiKeyRecord>> {
+        let row = lock(&self.row);
+        // No more than a moment: beyond, the clock was put back.
+        (came..came + ASK_AGAIN_MILLIS)
+            .contains(&row.1)
+            .then(|| Arc::clone(&row.0))
     }
 
     fn younger_than(&self, age: Millis, now: Millis) -> Option<Arc<ApiKeyRecord>> {
@@ -210,3 +261,6 @@ impl Slot {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

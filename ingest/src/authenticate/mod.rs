@@ -3,6 +3,7 @@
 //! It must not know what the caller may do.
 
 mod cache;
+mod channel;
 
 use std::pin::Pin;
 

@@ -105,7 +105,8 @@ pub(crate) async fn list(call: TenantCall) -> Result<Answer, ApiError> {
     Answer::json(&keys)
 }
 
-/// Delete an API key: when this is answered, no request with it is served any more.
+/// Delete an API key: when this is answered, no process serves a request with it any more (with the database down, up to
+/// five minutes).
 #[utoipa::path(delete, path = "/tenants/{tenant}/api-keys/{key_id}", tag = "api keys",
     params(("tenant" = String, Path), ("key_id" = String, Path)),
     responses((status = 200, body = DeletedApiKey)), security(("access_token" = [])))]
@@ -117,7 +118,7 @@ pub(crate) async fn delete(call: TenantCall) -> Result<Answer, ApiError> {
         .store
         .delete_api_key(&call.tenant, &key_id, call.now)
         .await?;
-    call.app.keys.forget(&key_id);
+    call.app.keys.revoke(&key_id).await;
     if !deleted {
         return Err(unknown());
     }

@@ -262,7 +262,7 @@ pub(crate) async fn patch(mut call: TenantCall) -> Result<Answer, ApiError> {
     security(("access_token" = [])))]
 pub(crate) async fn delete(call: TenantCall) -> Result<Answer, ApiError> {
     let deleted = call.app.store.delete_tenant(&call.tenant, call.now).await?;
-    call.app.keys.forget_tenant(&call.tenant);
+    call.app.keys.revoke_tenant(&call.tenant).await;
     call.app.intake.tenant_changed(&call.tenant);
     (call.app.control_obeyed)().await;
     if !deleted {

@@ -13,7 +13,7 @@ use super::super::{
 };
 use super::columns::{Coded, Columns, column, int};
 use super::session::{read, transact};
-use super::{PostgresStore, require_tenant};
+use super::{PostgresStore, require_tenant, revocations};
 use crate::model::{Millis, TenantId};
 
 /// The columns of a tenant, as [`read_tenant`] reads them.
@@ -202,6 +202,7 @@ impl Accounts for PostgresStore {
                 .bind(key_id.as_str())
                 .execute(&mut *tx)
                 .await?;
+            revocations::tell_key(tx, key_id).await?;
             Ok(done.rows_affected() > 0)
         })
         .await
@@ -379,6 +380,7 @@ async fn delete_tenant(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
+    revocations::tell_tenant(&mut *connection, tenant).await?;
     for sql in [
         "DELETE FROM api_keys WHERE tenant = $1",
         "DELETE FROM credentials WHERE tenant = $1",

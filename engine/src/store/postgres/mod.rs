@@ -19,6 +19,7 @@ mod plans;
 mod purge;
 mod rates;
 mod records;
+mod revocations;
 mod session;
 mod stale;
 mod waiting;

@@ -179,6 +179,22 @@ impl Sessions {
         }
     }
 
+    /// A pool for one connection beside the sessions.
+    pub(super) fn pool_of_one(&self) -> PgPool {
+        let connect = (*self.pool.connect_options()).clone();
+        PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(self.patience)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(connect.application_name("clarion-keys"))
+    }
+
+    /// How long a call may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Waits for what is under way and closes.
     pub(super) async fn close(&self) {
         if timeout(CLOSE_WITHIN, self.pool.close()).await.is_err() {

@@ -17,6 +17,7 @@ mod plans;
 mod purge;
 mod rates;
 mod records;
+mod revocations;
 mod waiting;
 
 use std::fmt;
