@@ -7,6 +7,7 @@ mod house;
 use std::time::Duration;
 
 use clarion_auth::api_key::{ApiKey, ApiKeyKind};
+use clarion_auth::{Scope, Scopes};
 use serde_json::json;
 
 use super::*;
@@ -236,11 +237,35 @@ async fn with_api_keys_only_the_tenants_own_key_opens() {
             is_test: false,
             hash: key.hash(),
             name: "publisher".to_owned(),
+            scopes: Scopes::ALL,
+            rate: None,
+            expires_at: None,
+            created_by: "ada".to_owned(),
             created_at: NOW,
             last_used_at: None,
         };
         house.store.create_api_key(&record).await.unwrap();
         keys.push(key);
+    }
+    // What was not made for sending, and what has ended, opens as little as what is unknown.
+    let mut weaker = Vec::new();
+    for (scopes, expires_at) in [(Scope::Devices, None), (Scope::Send, Some(NOW))] {
+        let key = ApiKey::generate(ApiKeyKind::Live).unwrap();
+        let record = ApiKeyRecord {
+            tenant: "acme".parse().unwrap(),
+            key_id: key.public().key_id,
+            is_test: false,
+            hash: key.hash(),
+            name: "weaker".to_owned(),
+            scopes: [scopes].into_iter().collect(),
+            rate: None,
+            expires_at,
+            created_by: "ada".to_owned(),
+            created_at: NOW,
+            last_used_at: None,
+        };
+        house.store.create_api_key(&record).await.unwrap();
+        weaker.push(key);
     }
     let deleted = keys.pop().unwrap();
     let acme: TenantId = "acme".parse().unwrap();
@@ -258,6 +283,8 @@ async fn with_api_keys_only_the_tenants_own_key_opens() {
         Some(unknown.reveal()),
         Some(keys[1].reveal()),
         Some(deleted.reveal()),
+        Some(weaker[0].reveal()),
+        Some(weaker[1].reveal()),
     ];
     for api_key in refused {
         let incoming = Incoming {

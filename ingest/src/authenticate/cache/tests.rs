@@ -47,6 +47,10 @@ async fn place() -> Place {
         is_test: false,
         hash: key.hash(),
         name: "backend".to_owned(),
+        scopes: clarion_auth::Scopes::ALL,
+        rate: None,
+        expires_at: None,
+        created_by: String::new(),
         created_at: NOW,
         last_used_at: None,
     };
