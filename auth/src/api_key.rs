@@ -37,7 +37,7 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// SHA-256 of a whole key, prefix included: all that is ever stored of it.
 pub type ApiKeyHash = [u8; 32];
 
-/// What a tenant's key is for. Both kinds may do the same; what a test key sends reaches simulators and sandboxes only.
+/// What a tenant's key is for. Both kinds have the same powers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ApiKeyKind {

@@ -100,7 +100,7 @@ struct ApiKey {
     /// What the new key may be used for: send, devices or read; repeatable, without it everything
     #[arg(long = "scope", value_name = "SCOPE", conflicts_with_all = ["list", "delete", "rotate"])]
     scopes: Vec<Scope>,
-    /// Make a test key: what it sends reaches only simulators and Apple's sandbox
+    /// Make a msk_test_ key; it has the same powers
     #[arg(long, conflicts_with_all = ["list", "delete", "rotate"])]
     test: bool,
     /// Requests a second that the new key may make

@@ -33,8 +33,7 @@ pub(crate) struct CreateApiKeyRequest {
     /// The holder's name, such as `backend-server`.
     #[schema(max_length = 200)]
     name: String,
-    /// Make a `msk_test_` key instead of a `msk_live_` one: it may do the same, but what it sends reaches only simulators
-    /// and Apple's sandbox.
+    /// Make a `msk_test_` key instead of a `msk_live_` one; both have the same powers.
     test: Option<bool>,
     /// What it may be used for: `send`, `devices`, `read`; all of them when left out.
     #[schema(value_type = Option<Vec<String>>, min_items = 1, example = json!(["send", "devices", "read"]))]

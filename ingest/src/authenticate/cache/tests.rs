@@ -4,7 +4,7 @@
 use clarion_auth::api_key::{ApiKey, ApiKeyKind};
 use clarion_engine::datadir::DataDir;
 use clarion_engine::store::sqlite::{OpenOptions, SqliteStore};
-use clarion_engine::store::{Accounts, Tenant, TenantLimits};
+use clarion_engine::store::{Accounts, ApiKeys, Tenant, TenantLimits};
 use uuid::Uuid;
 
 use super::*;
