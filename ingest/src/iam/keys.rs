@@ -85,7 +85,8 @@ pub(crate) struct IamKeyList {
 
 /// Create a key of one's own or of a service ID. With `Entity-Lock: true` it is born locked, with `Entity-Disable: true`
 /// disabled.
-#[utoipa::path(post, operation_id = "create_key", path = "/v1/apikeys", tag = "iam", request_body = CreateIamKeyRequest,
+#[utoipa::path(post, operation_id = "create_key",
+    path = "/v1/apikeys", tag = "iam", request_body = CreateIamKeyRequest,
     params(("Entity-Lock" = Option<String>, Header), ("Entity-Disable" = Option<String>, Header)),
     responses((status = 201, body = IamKeyBody)), security(("access_token" = [])))]
 pub(crate) async fn create(mut call: Call) -> Result<Answer, ApiError> {
@@ -137,7 +138,8 @@ pub(crate) async fn create(mut call: Call) -> Result<Answer, ApiError> {
 }
 
 /// List keys: one's own, or those of `iam_id`; of another person, those of the organisation `account_id`.
-#[utoipa::path(get, operation_id = "list_keys", path = "/v1/apikeys", tag = "iam",
+#[utoipa::path(get, operation_id = "list_keys",
+    path = "/v1/apikeys", tag = "iam",
     params(("iam_id" = Option<String>, Query), ("account_id" = Option<String>, Query)),
     responses((status = 200, body = IamKeyList)), security(("access_token" = [])))]
 pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
@@ -178,7 +180,8 @@ pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Read what stands behind a key that is shown by its value, in the header `IAM-ApiKey`.
-#[utoipa::path(get, operation_id = "key_details", path = "/v1/apikeys/details", tag = "iam",
+#[utoipa::path(get, operation_id = "key_details",
+    path = "/v1/apikeys/details", tag = "iam",
     params(("IAM-ApiKey" = String, Header)),
     responses((status = 200, body = IamKeyBody)), security(("access_token" = [])))]
 pub(crate) async fn details(call: Call) -> Result<Answer, ApiError> {
@@ -198,7 +201,8 @@ pub(crate) async fn details(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Read a key, without its value.
-#[utoipa::path(get, operation_id = "read_key", path = "/v1/apikeys/{id}", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(get, operation_id = "read_key",
+    path = "/v1/apikeys/{id}", tag = "iam", params(("id" = String, Path)),
     responses((status = 200, body = IamKeyBody)), security(("access_token" = [])))]
 pub(crate) async fn read(call: Call) -> Result<Answer, ApiError> {
     let record = key_of(&call).await?;
@@ -206,7 +210,8 @@ pub(crate) async fn read(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Change a key's name or description.
-#[utoipa::path(put, operation_id = "update_key", path = "/v1/apikeys/{id}", tag = "iam",
+#[utoipa::path(put, operation_id = "update_key",
+    path = "/v1/apikeys/{id}", tag = "iam",
     params(("id" = String, Path), ("If-Match" = String, Header)),
     request_body = UpdateIamKeyRequest,
     responses((status = 200, body = IamKeyBody)), security(("access_token" = [])))]
@@ -226,7 +231,8 @@ pub(crate) async fn update(mut call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Delete a key. Access tokens that were exchanged for it stay good until they expire; it renews none.
-#[utoipa::path(delete, operation_id = "delete_key", path = "/v1/apikeys/{id}", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(delete, operation_id = "delete_key",
+    path = "/v1/apikeys/{id}", tag = "iam", params(("id" = String, Path)),
     responses((status = 204)), security(("access_token" = [])))]
 pub(crate) async fn delete(call: Call) -> Result<Answer, ApiError> {
     let record = key_of(&call).await?;
@@ -237,28 +243,32 @@ pub(crate) async fn delete(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Lock a key: it can be used, and neither changed nor deleted.
-#[utoipa::path(post, operation_id = "lock_key", path = "/v1/apikeys/{id}/lock", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(post, operation_id = "lock_key",
+    path = "/v1/apikeys/{id}/lock", tag = "iam", params(("id" = String, Path)),
     responses((status = 204)), security(("access_token" = [])))]
 pub(crate) async fn lock(call: Call) -> Result<Answer, ApiError> {
     set(call, |record| record.is_locked = true).await
 }
 
 /// Unlock a key.
-#[utoipa::path(delete, operation_id = "unlock_key", path = "/v1/apikeys/{id}/lock", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(delete, operation_id = "unlock_key",
+    path = "/v1/apikeys/{id}/lock", tag = "iam", params(("id" = String, Path)),
     responses((status = 204)), security(("access_token" = [])))]
 pub(crate) async fn unlock(call: Call) -> Result<Answer, ApiError> {
     set(call, |record| record.is_locked = false).await
 }
 
 /// Disable a key: it is exchanged and renewed no more.
-#[utoipa::path(post, operation_id = "disable_key", path = "/v1/apikeys/{id}/disable", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(post, operation_id = "disable_key",
+    path = "/v1/apikeys/{id}/disable", tag = "iam", params(("id" = String, Path)),
     responses((status = 204)), security(("access_token" = [])))]
 pub(crate) async fn disable(call: Call) -> Result<Answer, ApiError> {
     set_unlocked(call, true).await
 }
 
 /// Enable a key.
-#[utoipa::path(delete, operation_id = "enable_key", path = "/v1/apikeys/{id}/disable", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(delete, operation_id = "enable_key",
+    path = "/v1/apikeys/{id}/disable", tag = "iam", params(("id" = String, Path)),
     responses((status = 204)), security(("access_token" = [])))]
 pub(crate) async fn enable(call: Call) -> Result<Answer, ApiError> {
     set_unlocked(call, false).await

@@ -22,11 +22,14 @@ const DESCRIPTION_MAX: usize = 1_000;
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
         .open::<token::__path_exchange, _, _>(token::exchange)
-        .organisation::<service_ids::__path_create, _, _>(Operation::CreateServiceId, &[], service_ids::create)
+        .organisation::<service_ids::__path_create, _, _>(Operation::CreateServiceId, &[],
+            service_ids::create)
         .organisation::<service_ids::__path_list, _, _>(Operation::ListServiceIds, &[], service_ids::list)
         .organisation::<service_ids::__path_read, _, _>(Operation::ListServiceIds, &[], service_ids::read)
-        .organisation::<service_ids::__path_update, _, _>(Operation::UpdateServiceId, &[], service_ids::update)
-        .organisation::<service_ids::__path_delete, _, _>(Operation::DeleteServiceId, &[], service_ids::delete)
+        .organisation::<service_ids::__path_update, _, _>(Operation::UpdateServiceId, &[],
+            service_ids::update)
+        .organisation::<service_ids::__path_delete, _, _>(Operation::DeleteServiceId, &[],
+            service_ids::delete)
         .organisation::<keys::__path_create, _, _>(Operation::CreateIamKey, &[], keys::create)
         .organisation::<keys::__path_list, _, _>(Operation::ListIamKeys, &[], keys::list)
         .organisation::<keys::__path_details, _, _>(Operation::ReadIamKeyDetails, &[], keys::details)

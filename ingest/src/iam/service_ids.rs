@@ -89,7 +89,8 @@ pub(crate) struct ServiceIdList {
 }
 
 /// Create a service ID.
-#[utoipa::path(post, operation_id = "create_service_id", path = "/v1/serviceids", tag = "iam", request_body = CreateServiceIdRequest,
+#[utoipa::path(post, operation_id = "create_service_id",
+    path = "/v1/serviceids", tag = "iam", request_body = CreateServiceIdRequest,
     responses((status = 201, body = ServiceIdBody)), security(("access_token" = [])))]
 pub(crate) async fn create(mut call: Call) -> Result<Answer, ApiError> {
     call.refuse_never()?;
@@ -127,7 +128,8 @@ pub(crate) async fn create(mut call: Call) -> Result<Answer, ApiError> {
 }
 
 /// List the service IDs of an organisation.
-#[utoipa::path(get, operation_id = "list_service_ids", path = "/v1/serviceids", tag = "iam", params(("account_id" = String, Query)),
+#[utoipa::path(get, operation_id = "list_service_ids",
+    path = "/v1/serviceids", tag = "iam", params(("account_id" = String, Query)),
     responses((status = 200, body = ServiceIdList)), security(("access_token" = [])))]
 pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
     call.refuse_never()?;
@@ -144,7 +146,8 @@ pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Read a service ID.
-#[utoipa::path(get, operation_id = "read_service_id", path = "/v1/serviceids/{id}", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(get, operation_id = "read_service_id",
+    path = "/v1/serviceids/{id}", tag = "iam", params(("id" = String, Path)),
     responses((status = 200, body = ServiceIdBody)), security(("access_token" = [])))]
 pub(crate) async fn read(call: Call) -> Result<Answer, ApiError> {
     let record = service_of(&call).await?;
@@ -152,7 +155,8 @@ pub(crate) async fn read(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Change a service ID's name, description or grants; these count from the next request on.
-#[utoipa::path(put, operation_id = "update_service_id", path = "/v1/serviceids/{id}", tag = "iam",
+#[utoipa::path(put, operation_id = "update_service_id",
+    path = "/v1/serviceids/{id}", tag = "iam",
     params(("id" = String, Path), ("If-Match" = String, Header)),
     request_body = UpdateServiceIdRequest,
     responses((status = 200, body = ServiceIdBody)), security(("access_token" = [])))]
@@ -176,7 +180,8 @@ pub(crate) async fn update(mut call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Delete a service ID with its keys; its access tokens are refused from then on.
-#[utoipa::path(delete, operation_id = "delete_service_id", path = "/v1/serviceids/{id}", tag = "iam", params(("id" = String, Path)),
+#[utoipa::path(delete, operation_id = "delete_service_id",
+    path = "/v1/serviceids/{id}", tag = "iam", params(("id" = String, Path)),
     responses((status = 204)), security(("access_token" = [])))]
 pub(crate) async fn delete(call: Call) -> Result<Answer, ApiError> {
     let record = service_of(&call).await?;

@@ -48,7 +48,8 @@ pub(crate) struct AuditPage {
 }
 
 /// List what people and tools did in an organisation, latest first.
-#[utoipa::path(get, operation_id = "list_audit", path = "/orgs/{org}/audit", tag = "organisations",
+#[utoipa::path(get, operation_id = "list_audit",
+    path = "/orgs/{org}/audit", tag = "organisations",
     params(("org" = String, Path), ("cursor" = Option<String>, Query),
         ("limit" = Option<u32>, Query, maximum = 1_000)),
     responses((status = 200, body = AuditPage)), security(("access_token" = [])))]

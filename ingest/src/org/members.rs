@@ -55,7 +55,8 @@ pub(crate) struct RemovedMember {
 }
 
 /// List an organisation's members.
-#[utoipa::path(get, operation_id = "list_members", path = "/orgs/{org}/members", tag = "organisations",
+#[utoipa::path(get, operation_id = "list_members",
+    path = "/orgs/{org}/members", tag = "organisations",
     params(("org" = String, Path)), responses((status = 200, body = MemberList)),
     security(("access_token" = [])))]
 pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
@@ -67,7 +68,8 @@ pub(crate) async fn list(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Read the caller's own role in an organisation; 404 for whoever is no member.
-#[utoipa::path(get, operation_id = "my_membership", path = "/orgs/{org}/members/me", tag = "organisations",
+#[utoipa::path(get, operation_id = "my_membership",
+    path = "/orgs/{org}/members/me", tag = "organisations",
     params(("org" = String, Path)), responses((status = 200, body = MemberBody)),
     security(("access_token" = [])))]
 pub(crate) async fn me(call: Call) -> Result<Answer, ApiError> {
@@ -86,7 +88,8 @@ pub(crate) async fn me(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Add a member or change its role.
-#[utoipa::path(put, operation_id = "put_member", path = "/orgs/{org}/members/{user_id}", tag = "organisations",
+#[utoipa::path(put, operation_id = "put_member",
+    path = "/orgs/{org}/members/{user_id}", tag = "organisations",
     params(("org" = String, Path), ("user_id" = String, Path)), request_body = PutMemberRequest,
     responses((status = 200, body = MemberBody)), security(("access_token" = [])))]
 pub(crate) async fn put(mut call: Call) -> Result<Answer, ApiError> {
@@ -118,7 +121,8 @@ pub(crate) async fn put(mut call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Remove a member; everybody may leave.
-#[utoipa::path(delete, operation_id = "remove_member", path = "/orgs/{org}/members/{user_id}", tag = "organisations",
+#[utoipa::path(delete, operation_id = "remove_member",
+    path = "/orgs/{org}/members/{user_id}", tag = "organisations",
     params(("org" = String, Path), ("user_id" = String, Path)),
     responses((status = 200, body = RemovedMember)), security(("access_token" = [])))]
 pub(crate) async fn remove(call: Call) -> Result<Answer, ApiError> {

@@ -137,7 +137,8 @@ impl Orgs for PostgresStore {
         transact!(self, |tx| {
             require_org(tx, org).await?;
             // Demoted first: there is one owner at any instant.
-            let demote = "UPDATE members SET role = $1::int8, added_by = $2, added_at = $3 WHERE org = $4 AND role = 2";
+            let demote = "UPDATE members SET role = $1::int8, added_by = $2, added_at = $3 \
+                          WHERE org = $4 AND role = 2";
             sqlx::query(demote)
                 .bind(Role::Admin.code())
                 .bind(by.as_bytes())
