@@ -2,8 +2,6 @@
 //! It must not need a running Clarion.
 #![allow(clippy::unwrap_used)]
 
-mod people;
-
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 

@@ -6,7 +6,9 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::harness::{ORG, PATIENCE, World, apple, clarion, google, raw, seed, until};
+use crate::harness::{
+    ORG, PATIENCE, World, apple, clarion, google, only_on_files, raw, seed, until,
+};
 
 /// A shell with an environment of its own.
 struct Shell {
@@ -329,6 +331,9 @@ async fn dead_letters_are_listed_replayed_and_purged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_process_owns_a_data_directory() {
+    if only_on_files("processes share servers, and any number of them may start") {
+        return;
+    }
     let world = World::start().await;
     let config = world.server.config().to_string_lossy().into_owned();
     let (code, said) = Shell::new(&world)

@@ -12,7 +12,6 @@ mod fsync;
 mod harness;
 mod isolation;
 mod kill;
-mod matrix;
 mod million;
 mod neighbour;
 mod publisher;

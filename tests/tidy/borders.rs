@@ -48,10 +48,7 @@ pub(crate) const BORDERS: &[Border] = &[
     },
     Border {
         names: &["governor::"],
-        homes: &[
-            "engine/src/delivery/limiter",
-            "ingest/src/authenticate/pace",
-        ],
+        homes: &["engine/src/delivery/limiter"],
         instead: "ask the limiter",
     },
     Border {

@@ -9,7 +9,7 @@ use super::Error;
 /// What is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// This key was deleted or changed: what is known of it is true no more.
+    /// This key was deleted.
     Key(KeyId),
     /// This tenant was deleted, with all its keys.
     Tenant(TenantId),

@@ -172,8 +172,7 @@ pub(crate) async fn create(mut call: Call) -> Result<Answer, ApiError> {
         deleted_at: None,
     };
     call.app.store.create_tenant(&tenant, &credentials).await?;
-    let id = tenant.id.clone();
-    Ok(Answer::json(&TenantBody::new(tenant, &credentials))?.made("tenant", &id))
+    Answer::json(&TenantBody::new(tenant, &credentials))
 }
 
 /// List the tenants of the caller's organisations, or of one of them.
@@ -263,9 +262,10 @@ pub(crate) async fn patch(mut call: TenantCall) -> Result<Answer, ApiError> {
     security(("access_token" = [])))]
 pub(crate) async fn delete(call: TenantCall) -> Result<Answer, ApiError> {
     let deleted = call.app.store.delete_tenant(&call.tenant, call.now).await?;
-    call.app.keys.revoke_tenant(&call.tenant).await;
     call.app.intake.tenant_changed(&call.tenant);
-    (call.app.control_obeyed)().await;
+    // Processes that take requests, and engines.
+    let keys = call.app.keys.revoke_tenant(&call.tenant);
+    tokio::join!(keys, (call.app.control_obeyed)());
     if !deleted {
         return Err(ApiError::not_found("tenant"));
     }
@@ -366,7 +366,7 @@ impl PatchLimits {
 }
 
 /// Keeps "null" apart from "not there".
-pub(super) fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)

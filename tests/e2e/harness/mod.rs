@@ -14,7 +14,9 @@ use std::sync::atomic::AtomicU64;
 
 use clarion_simulator::{Options, Receipt, Simulator};
 
-pub(crate) use backends::{are_servers, database_of, postgres, servers_of, servers_on};
+pub(crate) use backends::{
+    are_servers, database_of, only_on_files, postgres, servers_of, servers_on,
+};
 pub(crate) use caller::{Answer, Caller};
 pub(crate) use poll::{PATIENCE, until};
 pub(crate) use providers::{Providers, Tail};

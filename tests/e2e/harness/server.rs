@@ -266,6 +266,11 @@ impl Server {
         backends::rows(&self.config, &self.home.path().join("data"))
     }
 
+    /// Everything it keeps in a database, as text, what is binary as hexadecimal digits; `None` where it keeps files.
+    pub(crate) fn dump(&self) -> Option<String> {
+        backends::dump(&self.config)
+    }
+
     /// A line of `/proc/PID/status` in KiB, such as `VmRSS` or `VmHWM`.
     pub(crate) fn memory_kib(&self, line: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());

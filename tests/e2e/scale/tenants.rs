@@ -20,7 +20,9 @@ const MEMORY_MAX: u64 = 250 * 1_024;
 /// How soon a new tenant is served.
 const FIRST_PUSH_MAX: Duration = Duration::from_secs(3);
 /// Recipients of a job.
-const JOB: u64 = 500;
+fn job() -> u64 {
+    size("SCALE_JOB", 500)
+}
 
 /// Tenants of one APNs key, each with an API key.
 async fn tenants(cluster: &Cluster, count: u64) -> Vec<Calls> {
@@ -45,8 +47,8 @@ async fn tenants(cluster: &Cluster, count: u64) -> Vec<Calls> {
 async fn fill(calls: &Calls, number: u64) -> [String; 2] {
     let mut ids = Vec::new();
     for (lane, name) in [(0, "transactional"), (1, "bulk")] {
-        let from = (2 * number + lane) * JOB;
-        let tokens: Vec<String> = (from..from + JOB).map(|n| apple(seed(), n)).collect();
+        let from = (2 * number + lane) * job();
+        let tokens: Vec<String> = (from..from + job()).map(|n| apple(seed(), n)).collect();
         let body = json!({
             "device_tokens": raw(&tokens), "alert": {"title": "Hi"}, "options": {"lane": name},
         });
@@ -108,7 +110,7 @@ async fn an_engine_starts_on_the_queues_of_many_tenants() {
     for (calls, ids) in tenants.iter().zip(&ids) {
         for id in ids {
             let status = calls.finished_within(id, patience()).await;
-            assert_eq!(status["accepted"], JOB, "{status}");
+            assert_eq!(status["accepted"], job(), "{status}");
         }
     }
     let done = began.elapsed();

@@ -55,6 +55,7 @@ pub(super) struct Held {
     pub(super) queue: Arc<str>,
     pub(super) consumer: u64,
     pub(super) bytes: usize,
+    pub(super) is_first: bool,
     pub(super) session: u64,
 }
 
@@ -74,6 +75,8 @@ pub(super) struct State {
     pub(super) line: Line,
     /// Bytes in hand.
     pub(super) bytes: usize,
+    /// Bytes of messages that were the only one of their queue when they came in.
+    pub(super) first_bytes: usize,
     /// Lanes that rest until less is in hand.
     pub(super) resting: Option<Resting>,
     pub(super) rest: u32,
@@ -142,7 +145,7 @@ impl State {
 
     /// Whether queues of this lane may get their first consumers now.
     pub(super) fn may_begin(&self, lane: Lane) -> bool {
-        may_begin(lane, self.bytes) && !self.rests(lane)
+        may_begin(lane, self.first_bytes) && !self.rests(lane)
     }
 
     pub(super) fn list(&mut self, name: &Arc<str>) -> bool {
@@ -223,6 +226,9 @@ impl State {
             return false;
         }
         self.bytes -= held.bytes;
+        if held.is_first {
+            self.first_bytes -= held.bytes;
+        }
         if let Some(queue) = self.queues.get_mut(&held.queue) {
             queue.plan.settled(held.consumer);
         }
@@ -237,6 +243,9 @@ impl State {
         let returned = queue.inbox.take_all();
         for message in &returned {
             self.bytes -= message.body.len();
+            if message.is_first {
+                self.first_bytes -= message.body.len();
+            }
             queue.plan.settled(message.consumer);
         }
         self.returns
@@ -416,6 +425,7 @@ impl Desk {
         }
         state.session = 0;
         state.bytes = 0;
+        state.first_bytes = 0;
         state.resting = None;
         state.is_lost = true;
         let gone = (

@@ -19,6 +19,8 @@ pub(super) struct Arrived {
     pub(super) published_at: Option<Millis>,
     /// The consumer that brought it.
     pub(super) consumer: u64,
+    /// No other of its queue was in hand when it came.
+    pub(super) is_first: bool,
     pub(super) acker: Acker,
 }
 
@@ -70,6 +72,7 @@ pub(super) fn read(
         body: Bytes::from(delivery.data),
         redelivered: delivery.redelivered,
         consumer,
+        is_first: false,
         acker: delivery.acker,
     })
 }

@@ -64,6 +64,7 @@ impl Desk {
                 queue: Arc::clone(&name),
                 consumer: arrived.consumer,
                 bytes: arrived.body.len(),
+                is_first: arrived.is_first,
                 session,
             };
             state.leases.insert(id, held);

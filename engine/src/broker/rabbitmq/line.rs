@@ -3,7 +3,8 @@
 //! Thousands of queues with a large message each would bring more than a process may hold, though each brings only one. So
 //! beyond a number of bytes no queue of a lane gets its first consumer; it waits in line. While others wait, a queue whose
 //! consumer has brought something gives the consumer up and stands at the end of the line: every queue is served, a few at
-//! a time, whatever the others hold.
+//! a time. Only the first message of each queue in hand counts: the floods of a few are bounded by their credit, and keep nobody
+//! in line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use std::sync::Arc;
 use crate::limits::PREFETCHED_BYTES_MAX;
 use crate::model::Lane;
 
-/// Bytes in hand up to which bulk queues get their first consumer: more than the floods of few tenants may hold, so that
-/// these keep nobody waiting.
-const BULK_BYTES_MAX: usize = PREFETCHED_BYTES_MAX / 8 * 5;
+/// Bytes of first messages in hand up to which bulk queues get their first consumer. A job that was parsed takes three times
+/// the memory of its message, and a tenant's connection as much again.
+const BULK_BYTES_MAX: usize = PREFETCHED_BYTES_MAX / 16 * 3;
 /// The same for transactional queues: the bulk of many leaves something for them.
-const TRANSACTIONAL_BYTES_MAX: usize = PREFETCHED_BYTES_MAX / 4 * 3;
+const TRANSACTIONAL_BYTES_MAX: usize = PREFETCHED_BYTES_MAX / 16 * 5;
 
-/// Whether a queue of this lane may get its first consumer with so many bytes in hand.
+/// Whether a queue of this lane may get its first consumer with so many bytes of first messages in hand.
 pub(super) fn may_begin(lane: Lane, bytes: usize) -> bool {
     let most = match lane {
         Lane::Transactional => TRANSACTIONAL_BYTES_MAX,

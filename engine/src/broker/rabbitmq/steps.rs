@@ -64,7 +64,7 @@ impl Desk {
         let Some(queue) = state.queues.get_mut(name) else {
             return;
         };
-        let arrived = match read(delivery, &queue.ready, consumer) {
+        let mut arrived = match read(delivery, &queue.ready, consumer) {
             Ok(arrived) => arrived,
             Err(acker) => {
                 state.returns.push_back((acker, false));
@@ -76,8 +76,11 @@ impl Desk {
         queue.has_brought = true;
         let lane = queue.ready.lane;
         let size = arrived.body.len();
+        arrived.is_first = queue.leased == 0 && queue.inbox.is_empty();
+        let first_size = if arrived.is_first { size } else { 0 };
         queue.inbox.push(arrived);
         state.bytes += size;
+        state.first_bytes += first_size;
         let weighed = state.weigh();
         let is_listed = state.list(name);
         // Others wait: it gives way before it brings more.

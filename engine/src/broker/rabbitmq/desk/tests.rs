@@ -172,7 +172,7 @@ fn queues_that_hold_more_than_fits_are_served_in_turn_and_keep_no_other_lane_wai
         let lease = bench.lease();
         let name = bench.names.ready_queue(&lease.queue).name;
         *served.entry(name).or_default() += 1;
-        assert!(bench.desk.lock().bytes < PREFETCHED_BYTES_MAX);
+        assert!(bench.desk.lock().bytes < PREFETCHED_BYTES_MAX / 4);
         bench.ack(lease);
     }
     let counts: Vec<u32> = names.iter().map(|name| served[name]).collect();
@@ -182,6 +182,11 @@ fn queues_that_hold_more_than_fits_are_served_in_turn_and_keep_no_other_lane_wai
     );
     let quick = bench.watch(&queue("quick", Lane::Transactional));
     assert_eq!(bench.prefetch(&quick), 1);
+    let counted = {
+        let state = bench.desk.lock();
+        (state.first_bytes, state.bytes)
+    };
+    assert_eq!(counted.0, counted.1);
     // Nothing more comes in: in the end all are consumed again.
     bench.brings = None;
     while bench.desk.lock().bytes > 0 {
@@ -189,6 +194,19 @@ fn queues_that_hold_more_than_fits_are_served_in_turn_and_keep_no_other_lane_wai
         bench.ack(lease);
     }
     assert!(names.iter().all(|name| bench.prefetch(name) == 1));
+}
+
+#[test]
+fn a_flood_within_its_credit_keeps_nobody_in_line() {
+    let mut bench = Bench::new(4, 0);
+    let flood = bench.watch(&queue("flood", Lane::Bulk));
+    for _ in 0..4 {
+        bench.bring(&flood, PREFETCHED_BYTES_MAX / 8);
+    }
+    let late = bench.watch(&queue("late", Lane::Bulk));
+    assert_eq!((bench.prefetch(&flood), bench.prefetch(&late)), (4, 4));
+    bench.desk.end();
+    assert_eq!(bench.desk.lock().first_bytes, 0);
 }
 
 #[test]
