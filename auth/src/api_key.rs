@@ -24,7 +24,7 @@ pub const SECRET_LEN: usize = 30;
 /// Longest secret part that is accepted, in base62 characters.
 pub const SECRET_LEN_MAX: usize = 64;
 /// Length of the checksum, in base62 characters.
-const CHECKSUM_LEN: usize = 6;
+pub(crate) const CHECKSUM_LEN: usize = 6;
 /// Rounds of drawing random bytes before giving up; one is enough but once in 10^5 keys.
 const DRAWS_MAX: usize = 16;
 /// Random bytes drawn in a round.
@@ -232,7 +232,7 @@ fn matches(stored: Option<&ApiKeyHash>, presented: &ApiKeyHash) -> bool {
 }
 
 /// Fills `out` with base62 characters, each equally likely: bytes that would favour one are drawn again.
-fn draw_base62(out: &mut [u8]) -> Result<(), CryptoUnavailable> {
+pub(crate) fn draw_base62(out: &mut [u8]) -> Result<(), CryptoUnavailable> {
     let failed = CryptoUnavailable {
         doing: "drawing random bytes",
     };
@@ -258,7 +258,7 @@ fn base62_of(byte: u8) -> Option<u8> {
 }
 
 /// CRC32 of `body` as 6 base62 characters, most significant first, padded with `0`.
-fn checksum(body: &[u8]) -> [u8; CHECKSUM_LEN] {
+pub(crate) fn checksum(body: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut rest = crc32(body);
     let mut text = [b'0'; CHECKSUM_LEN];
     for slot in text.iter_mut().rev() {

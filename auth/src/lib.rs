@@ -4,6 +4,7 @@
 pub mod api_key;
 pub mod ids;
 pub mod mac;
+pub mod opaque;
 pub mod operation;
 pub mod permission;
 pub mod principal;
@@ -19,7 +20,7 @@ pub use permission::{Denied, Target, authorize};
 pub use principal::{CredentialType, Principal, Role};
 pub use scope::{Grants, IamRole, Scope, Scopes};
 pub use seal::MasterKey;
-pub use token::{AccessToken, AccessTokenIssuer, AccessTokenVerifier};
+pub use token::{AccessToken, AccessTokenIssuer, AccessTokenVerifier, Verified};
 
 /// Why the operating system's randomness or the crypto library could not serve a call.
 ///

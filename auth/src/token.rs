@@ -1,10 +1,12 @@
-//! Access tokens for people: minting, verification and the published key set.
+//! Access tokens for people and service IDs: minting, verification and the published key set.
 //! Knows nothing of requests, of where the signing key is kept, or of what a role may do.
 //!
 //! An access token is a JWT of RFC 9068's type `at+jwt`, signed with ES256. The verifier follows RFC
 //! 8725: one algorithm, fixed by us and not by the header; keys pinned and only looked up by `kid`
 //! (`jku`, `x5u`, `x5c` and `jwk` are never followed); `iss`, `aud`, `exp`, `nbf` and `typ` checked;
 //! size bounded. It reads no clock.
+
+mod exchanged;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +20,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::ids::{OrgId, PrincipalId};
-use crate::principal::{Principal, Role};
+use crate::ids::{OrgId, PrincipalId, ServiceId};
+use crate::principal::Role;
+
+pub use exchanged::{EXCHANGED_TTL, Grant, Holder, SERVICE_IAM_ID};
 
 /// How long an access token of the command line is good: 12 hours.
 pub const CLI_TTL: Duration = Duration::from_secs(12 * 60 * 60);
@@ -101,6 +105,28 @@ struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
     orgs: BTreeMap<OrgId, Role>,
+    /// What was shown for it; absent where it was minted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grant_type: Option<String>,
+    /// What the subject is, if it is no person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sub_type: Option<String>,
+}
+
+/// Who holds an access token, as the token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verified {
+    /// A person with the roles that whoever minted the token gave it.
+    Minted {
+        /// Who.
+        subject: PrincipalId,
+        /// Role in each organisation that the token names.
+        orgs: BTreeMap<OrgId, Role>,
+    },
+    /// A person who exchanged an IAM key; its roles are to be looked up.
+    Exchanged(PrincipalId),
+    /// A service ID that exchanged an IAM key; its grants are to be looked up.
+    Service(ServiceId),
 }
 
 /// Who issues access tokens and for whom: the `iss` and `aud` claims.
@@ -287,12 +313,18 @@ impl AccessTokenIssuer {
             exp: iat.saturating_add(seconds),
             nbf: None,
             orgs: orgs.clone(),
+            grant_type: None,
+            sub_type: None,
         };
+        self.sign(&claims)
+    }
+
+    fn sign<T: Serialize>(&self, claims: &T) -> Result<AccessToken, AccessTokenError> {
         let mut header = Header::new(Algorithm::ES256);
         header.typ = Some(ACCESS_TOKEN_TYPE.to_owned());
         header.kid = Some(self.public.kid.clone());
         let text =
-            jsonwebtoken::encode(&header, &claims, &self.key).map_err(AccessTokenError::Jwt)?;
+            jsonwebtoken::encode(&header, claims, &self.key).map_err(AccessTokenError::Jwt)?;
         let access_token = AccessToken(Zeroizing::new(text));
         if access_token.0.len() > ACCESS_TOKEN_LEN_MAX {
             return Err(AccessTokenError::TooLong);
@@ -365,7 +397,7 @@ impl AccessTokenVerifier {
     /// # Errors
     /// [`AccessTokenError::TooLong`], [`AccessTokenError::Expired`] for a genuine one, and
     /// [`AccessTokenError::Foreign`] or [`AccessTokenError::Jwt`] for everything else.
-    pub fn verify(&self, presented: &str, now: i64) -> Result<Principal, AccessTokenError> {
+    pub fn verify(&self, presented: &str, now: i64) -> Result<Verified, AccessTokenError> {
         if presented.len() > ACCESS_TOKEN_LEN_MAX {
             return Err(AccessTokenError::TooLong);
         }
@@ -393,10 +425,20 @@ impl AccessTokenVerifier {
         if starts > now.saturating_add(LEEWAY_SECS) {
             return Err(AccessTokenError::Foreign);
         }
-        Ok(Principal::Person {
-            subject: claims.sub,
-            orgs: claims.orgs,
-        })
+        match (claims.sub_type.as_deref(), claims.grant_type) {
+            (Some(exchanged::SERVICE), Some(_)) => {
+                let id = claims.sub.as_str().parse();
+                Ok(Verified::Service(
+                    id.map_err(|_| AccessTokenError::Foreign)?,
+                ))
+            }
+            (Some(_), _) => Err(AccessTokenError::Foreign),
+            (None, Some(_)) => Ok(Verified::Exchanged(claims.sub)),
+            (None, None) => Ok(Verified::Minted {
+                subject: claims.sub,
+                orgs: claims.orgs,
+            }),
+        }
     }
 }
 

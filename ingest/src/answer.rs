@@ -18,6 +18,8 @@ pub(crate) struct Answer {
     /// A header beyond the usual ones.
     extra: Option<(HeaderName, HeaderValue)>,
     success: Success,
+    /// What was made, for the audit log: the path of a request that creates something cannot name it.
+    made: Option<String>,
 }
 
 impl Answer {
@@ -38,20 +40,35 @@ impl Answer {
             body,
             extra: None,
             success: Success::Done,
+            made: None,
         }
     }
 
     /// 204 without a body.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) fn silent() -> Self {
         Self::stream(Body::empty()).with_status(Success::Silent)
     }
 
     /// The same with another status.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) fn with_status(mut self, success: Success) -> Self {
         self.success = success;
         self
+    }
+
+    /// The same, saying what was made: `name=id`, never a secret.
+    pub(crate) fn made(mut self, name: &str, id: &impl std::fmt::Display) -> Self {
+        self.made = Some(format!("{name}={id}"));
+        self
+    }
+
+    /// What was made.
+    pub(crate) fn what_was_made(&self) -> Option<&str> {
+        self.made.as_deref()
+    }
+
+    /// Its status.
+    pub(crate) fn status(&self) -> u16 {
+        self.success.status().as_u16()
     }
 
     /// The same with a header.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clarion_auth::TenantId;
 use clarion_auth::seal::MasterKey;
-use clarion_auth::token::AccessTokenVerifier;
+use clarion_auth::token::{AccessTokenIssuer, AccessTokenVerifier};
 use clarion_engine::broker::Broker;
 use clarion_engine::intake::Intake;
 use clarion_engine::limits;
@@ -116,6 +116,8 @@ pub struct Parts {
     pub intake: Arc<Intake>,
     /// Who signed access tokens.
     pub access_tokens: AccessTokenVerifier,
+    /// Signs the access tokens that IAM keys are exchanged for.
+    pub issuer: AccessTokenIssuer,
     /// Seals provider credentials.
     pub sealer: Arc<MasterKey>,
     /// Bounds and switches.
@@ -142,6 +144,7 @@ pub(crate) struct Inner {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) access_tokens: AccessTokenVerifier,
+    pub(crate) issuer: AccessTokenIssuer,
     pub(crate) sealer: Arc<MasterKey>,
     pub(crate) config: IngestConfig,
     pub(crate) now: Clock,
@@ -169,6 +172,7 @@ impl App {
             broker: parts.broker,
             intake: parts.intake,
             access_tokens: parts.access_tokens,
+            issuer: parts.issuer,
             sealer: parts.sealer,
             config: parts.config,
             now: parts.now,

@@ -33,6 +33,16 @@ pub(crate) async fn read(
     limit: usize,
 ) -> Result<Held, ApiError> {
     check_media_type(headers)?;
+    read_raw(app, headers, body, limit).await
+}
+
+/// Reads a body of whatever media type, of at most `limit` bytes.
+pub(crate) async fn read_raw(
+    app: &Inner,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<Held, ApiError> {
     let declared = declared_len(headers);
     if declared.is_some_and(|len| len > limit) {
         linger(body);

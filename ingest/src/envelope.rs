@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::app::Clock;
+use crate::audit::RequestId;
 use crate::error::{ApiError, Kind, Success};
 use crate::face::Face;
 use crate::{fresh, metrics};
@@ -62,10 +63,12 @@ pub(crate) fn wrap(router: Router, edge: Edge) -> Router {
         .layer(middleware::from_fn_with_state(edge, surround))
 }
 
-async fn surround(State(edge): State<Edge>, request: Request, next: Next) -> Response {
+async fn surround(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let given = request.headers().get(X_REQUEST_ID);
     let request_id = request_id(given).unwrap_or_else(|| fresh::request_id((edge.now)()));
+    let known_as = RequestId(request_id.as_str().into());
+    request.extensions_mut().insert(known_as);
     let method = request.method().clone();
     let face = Face::of(request.uri().path());
     let span = tracing::debug_span!("request", request_id = %request_id, method = %method);

@@ -11,11 +11,13 @@
 //! - `authenticate`: what a request shows → principal, cached, with revocation
 //! - `body`, `json`: bodies within their limits; field errors with their place
 //! - `idempotency`: the same request twice is one notification
-//! - `notify`, `operate`, `health`, `openapi`: the faces
+//! - `audit`: what is noted of administrative calls, at the route
+//! - `notify`, `org`, `iam`, `operate`, `health`, `openapi`: the faces
 //! - `error`: the only table of HTTP status codes
 
 mod answer;
 pub mod app;
+mod audit;
 mod authenticate;
 mod body;
 mod call;
@@ -24,12 +26,14 @@ mod error;
 mod face;
 mod fresh;
 mod health;
+mod iam;
 mod idempotency;
 mod json;
 mod metrics;
 mod notify;
 mod openapi;
 mod operate;
+mod org;
 mod routes;
 mod serve;
 

@@ -34,6 +34,11 @@ pub(crate) fn served_from_stale_cache() {
     metrics::counter!("clarion_api_keys_unconfirmed_total").increment(1);
 }
 
+/// A row of the audit log could not be written.
+pub(crate) fn audit_lost() {
+    metrics::counter!("clarion_audit_rows_lost_total").increment(1);
+}
+
 /// A connection came (`1.0`) or went (`-1.0`).
 pub(crate) fn connections(change: f64) {
     metrics::gauge!("clarion_http_connections").increment(change);

@@ -3,15 +3,18 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, header};
+use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, Server};
 use utoipa::{Modify, OpenApi};
 
 use crate::app::App;
+use crate::iam::{keys, service_ids, token};
 use crate::notify::{api_keys, credentials, devices, notifications, send, tenants};
+use crate::org::{audit, members, orgs};
 use crate::routes::{Line, Routes, VERSION_PREFIX};
-use crate::{health, notify, operate};
+use crate::{health, iam, notify, operate, org};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,10 +23,16 @@ use crate::{health, notify, operate};
     paths(
         health::root, health::health, health::livez, health::readyz, document,
         tenants::create, tenants::list, tenants::list_configs, tenants::read, tenants::patch, tenants::delete,
-        api_keys::create, api_keys::list, api_keys::delete,
+        api_keys::create, api_keys::list, api_keys::patch, api_keys::rotate, api_keys::delete,
         credentials::list, credentials::put, credentials::delete,
         devices::register, devices::register_bulk, devices::list, devices::unregister,
         send::notify, send::notify_bulk, notifications::status, notifications::failures,
+        orgs::create, orgs::list, orgs::read, orgs::delete,
+        members::list, members::me, members::put, members::remove, audit::list,
+        token::exchange,
+        service_ids::create, service_ids::list, service_ids::read, service_ids::update, service_ids::delete,
+        keys::create, keys::list, keys::details, keys::read, keys::update, keys::delete,
+        keys::lock, keys::unlock, keys::disable, keys::enable,
     )
 )]
 struct Document;
@@ -41,6 +50,9 @@ impl Modify for Credentials {
         components.add_security_scheme("access_token", SecurityScheme::Http(bearer.build()));
     }
 }
+
+/// Under this name the description says what of the permission table a route stands for.
+const OPERATION: &str = "x-clarion-operation";
 
 /// The API's description as JSON text.
 #[must_use]
@@ -73,7 +85,7 @@ pub(crate) fn public_routes(routes: Routes) -> Routes {
         .public::<health::__path_livez, _, _>(health::livez)
         .public::<health::__path_readyz, _, _>(health::readyz)
         .public::<__path_document, _, _>(document);
-    notify::routes(routes)
+    iam::routes(org::routes(notify::routes(routes)))
 }
 
 /// This description.
@@ -94,6 +106,10 @@ fn complete(document: &mut utoipa::openapi::OpenApi, line: &Line) {
         return;
     };
     name(operation);
+    if let Some(judged) = line.operation {
+        let extensions = ExtensionsBuilder::new().add(OPERATION, judged.as_str());
+        operation.extensions = Some(extensions.build());
+    }
     let named = operation.clone();
     for (index, alias) in line.aliases.iter().enumerate() {
         let mut operation = named.clone();
@@ -184,6 +200,7 @@ mod tests {
         let expected = [
             "/",
             "/health",
+            "/identity/token",
             "/livez",
             "/metrics",
             "/openapi.json",

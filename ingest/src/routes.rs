@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use clarion_auth::permission::Operation;
+use clarion_auth::operation::{Effect, Operation};
 use http::{Method, Request};
 use utoipa::Path;
 use utoipa::openapi::path::HttpMethod;
@@ -122,11 +122,40 @@ impl Routes {
                     authenticator,
                 };
                 let answer = match Call::admit(app, asked, request).await {
+                    Ok(call) if operation.effect() == Effect::Administers => {
+                        let trace = call.trace();
+                        let answer = handler(call).await;
+                        let noted = trace.answered(&answer);
+                        noted.append().await;
+                        answer
+                    }
                     Ok(call) => handler(call).await,
                     Err(error) => Err(error),
                 };
                 Template(template).on(answer.into_response())
             }
+        };
+        let method = on(filter(&line.method), run);
+        self.mount(line, &method);
+        self
+    }
+
+    /// A route whose body is the credential: its handler finds out who calls.
+    pub(crate) fn open<D, H, F>(mut self, handler: H) -> Self
+    where
+        D: Path,
+        H: Fn(App, Request<Body>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Answer, ApiError>> + Send + 'static,
+    {
+        let line = line::<D>(&[], None);
+        let Some(app) = self.app.clone() else {
+            self.table.push(line);
+            return self;
+        };
+        let template = Arc::clone(&line.path);
+        let run = move |request: Request<Body>| {
+            let (answer, template) = (handler(app.clone(), request), Arc::clone(&template));
+            async move { Template(template).on(answer.await.into_response()) }
         };
         let method = on(filter(&line.method), run);
         self.mount(line, &method);

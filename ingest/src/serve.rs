@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::audit::Source;
 use crate::metrics;
 
 /// Connections open at once on one listener; more wait in the listen queue.
@@ -100,11 +102,15 @@ async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Rece
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
+    let source = stream.peer_addr().ok().map(|peer| Source(peer.ip()));
     let began = Arc::new(AtomicBool::new(false));
     let router = TowerToHyperService::new(router);
     let service = {
         let began = Arc::clone(&began);
-        service_fn(move |request| {
+        service_fn(move |mut request: hyper::Request<Incoming>| {
+            if let Some(source) = source {
+                request.extensions_mut().insert(source);
+            }
             began.store(true, Ordering::Relaxed);
             router.call(request)
         })

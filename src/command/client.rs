@@ -83,6 +83,8 @@ pub(crate) struct Call<'a> {
     query: Vec<(&'static str, String)>,
     body: Option<Vec<u8>>,
     idempotency_key: Option<String>,
+    /// `If-Match: *`: whatever is there is replaced.
+    if_match_any: bool,
 }
 
 impl<'a> Call<'a> {
@@ -93,6 +95,7 @@ impl<'a> Call<'a> {
             query: Vec::new(),
             body: None,
             idempotency_key: None,
+            if_match_any: false,
         }
     }
 
@@ -121,6 +124,12 @@ impl<'a> Call<'a> {
     pub(crate) fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query
             .extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    /// Whatever is there is to be replaced.
+    pub(crate) fn if_match_any(mut self) -> Self {
+        self.if_match_any = true;
         self
     }
 
@@ -191,6 +200,9 @@ impl Client {
             let value = HeaderValue::from_str(&key)
                 .map_err(|_| invalid("--idempotency-key", "use visible ASCII characters only"))?;
             request = request.header(IDEMPOTENCY_KEY, value);
+        }
+        if call.if_match_any {
+            request = request.header(reqwest::header::IF_MATCH, "*");
         }
         if let Some(body) = call.body {
             request = request
@@ -299,6 +311,11 @@ fn detail(body: &[u8]) -> String {
             .map(field_problem)
             .collect::<Vec<_>>()
             .join("; "),
+        // As the identity face writes it.
+        _ if json["errors"][0]["message"].is_string() => {
+            let message = json["errors"][0]["message"].as_str();
+            message.unwrap_or_default().to_string()
+        }
         _ => String::from_utf8_lossy(body)
             .trim()
             .chars()

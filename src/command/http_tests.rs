@@ -2,6 +2,8 @@
 //! It must not need a running Clarion.
 #![allow(clippy::unwrap_used)]
 
+mod people;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 

@@ -13,10 +13,12 @@ mod error;
 mod healthcheck;
 #[cfg(test)]
 mod http_tests;
+mod iam;
 mod job;
 mod migrate;
 mod openapi;
 mod options;
+mod organisation;
 mod pages;
 mod profile;
 mod publish;
@@ -73,6 +75,14 @@ enum Command {
     Job(job::JobCommand),
     /// Who may publish straight to the queue, or hear what came of it: users of RabbitMQ
     Publisher(publisher::PublisherCommand),
+    /// Organisations and their members
+    Org(organisation::OrgCommand),
+    /// What people and tools did in an organisation
+    Audit(organisation::AuditCommand),
+    /// Service IDs: services that hold IAM keys, and what they may do
+    ServiceId(iam::ServiceIdCommand),
+    /// IAM keys, of people and of service IDs
+    Key(iam::KeyCommand),
     /// Access tokens for people
     Token(token::TokenCommand),
     /// Check the configuration, or show it with the origin of each value
@@ -102,6 +112,10 @@ impl Cli {
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Dead(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Org(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Audit(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::ServiceId(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Key(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Publisher(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Push(command) => client_runtime()?.block_on(command.run(terminal, now)),
             Command::Healthcheck(command) => client_runtime()?.block_on(command.run(terminal)),

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
-use clarion_auth::{KeyId, OrgId, TenantId};
+use clarion_auth::{KeyId, OrgId, Scope, TenantId};
 use serde_json::{Map, Value, json};
 
-use super::client::Call;
+use super::client::{Call, Client};
 use super::error::{Error, at, invalid};
 use super::options::{Caller, ClientOptions};
 use super::profile::{self, Profile};
@@ -49,7 +49,7 @@ enum Action {
         #[arg(long)]
         yes: bool,
     },
-    /// Create an API key (shown once), list the keys, or delete one
+    /// Create an API key (shown once), list the keys, replace one, or delete one
     ApiKey(ApiKey),
     /// Upload, list or delete the credentials for APNs and FCM
     Credentials {
@@ -90,13 +90,33 @@ struct Create {
 }
 
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("action").args(["name", "list", "delete"])))]
+#[command(group(ArgGroup::new("action").args(["name", "list", "delete", "rotate"])))]
 struct ApiKey {
     /// The tenant; without it the default one
     tenant_id: Option<TenantId>,
     /// Name of the new key's holder, such as "backend-server"
     #[arg(long, default_value = "default")]
     name: String,
+    /// What the new key may be used for: send, devices or read; repeatable, without it everything
+    #[arg(long = "scope", value_name = "SCOPE", conflicts_with_all = ["list", "delete", "rotate"])]
+    scopes: Vec<Scope>,
+    /// Make a msk_test_ key; it has the same powers
+    #[arg(long, conflicts_with_all = ["list", "delete", "rotate"])]
+    test: bool,
+    /// Requests a second that the new key may make
+    #[arg(long, value_name = "N", conflicts_with_all = ["list", "delete", "rotate"])]
+    rate: Option<u32>,
+    /// Replace this key by a new one instead
+    #[arg(long, value_name = "KEY_ID")]
+    rotate: Option<KeyId>,
+    /// How long the replaced key stays good, seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        requires = "rotate",
+        default_value_t = 86_400
+    )]
+    overlap: u32,
     /// List the keys instead
     #[arg(long)]
     list: bool,
@@ -261,6 +281,18 @@ fn remember(tenant: TenantId, terminal: &mut Terminal) -> Result<(), Error> {
     Ok(terminal.note(format!("default tenant: {tenant} ({})", path.display()))?)
 }
 
+/// Has somebody type an id before what it names is deleted.
+pub(super) fn confirm(what: &str, id: &str, terminal: &mut Terminal) -> Result<(), Error> {
+    match terminal.ask(&format!("{what}? Type its id:"))? {
+        Some(answer) if answer == id => Ok(()),
+        Some(_) => Err(Error::Unsuccessful("nothing was deleted".into())),
+        None => Err(Error::Missing {
+            what: "nobody to ask",
+            advice: "give --yes",
+        }),
+    }
+}
+
 async fn delete(
     tenant: &TenantId,
     yes: bool,
@@ -268,18 +300,8 @@ async fn delete(
     terminal: &mut Terminal,
 ) -> Result<(), Error> {
     if !yes {
-        let question =
-            format!("Delete tenant {tenant} with its devices, keys and credentials? Type its id:");
-        match terminal.ask(&question)? {
-            Some(answer) if answer == tenant.as_str() => {}
-            Some(_) => return Err(Error::Unsuccessful("nothing was deleted".into())),
-            None => {
-                return Err(Error::Missing {
-                    what: "nobody to ask",
-                    advice: "give --yes",
-                });
-            }
-        }
+        let what = format!("Delete tenant {tenant} with its devices, keys and credentials");
+        confirm(&what, tenant.as_str(), terminal)?;
     }
     let answer = options
         .client(Caller::Person)?
@@ -306,6 +328,9 @@ impl ApiKey {
                 ("NAME", "/name"),
                 ("CREATED", "/created_at"),
                 ("LAST USED", "/last_used_at"),
+                ("CALLS IN 30 DAYS", "/usage/calls"),
+                ("SCOPES", "/scopes"),
+                ("ENDS", "/expires_at"),
             ];
             return print_table(&columns, &keys, terminal);
         }
@@ -323,9 +348,7 @@ impl ApiKey {
                 "deleted {key_id}: requests with it fail from now on"
             ))?);
         }
-        let answer = client
-            .call(Call::post(&path, &json!({"name": self.name})))
-            .await?;
+        let answer = self.make(&client, &tenant).await?;
         if options.json {
             terminal.line(render::json(&answer))?;
         } else {
@@ -336,6 +359,30 @@ impl ApiKey {
             "{key_id} of tenant {tenant}: this is the only time the key is shown. Keep it in a \
              secret store;\nuse it as CLARION_API_KEY or in the header X-API-Key."
         ))?)
+    }
+}
+
+impl ApiKey {
+    /// Makes a key, or one in place of another.
+    async fn make(&self, client: &Client, tenant: &TenantId) -> Result<Value, Error> {
+        let path = ["tenants", tenant.as_str(), "api-keys"];
+        if let Some(old) = self.rotate {
+            let old = old.to_string();
+            let path = [path[0], path[1], path[2], &old, "rotate"];
+            let body = json!({"overlap_seconds": self.overlap});
+            return client.call(Call::post(&path, &body)).await;
+        }
+        let mut body = json!({"name": self.name});
+        if !self.scopes.is_empty() {
+            body["scopes"] = json!(self.scopes);
+        }
+        if self.test {
+            body["test"] = json!(true);
+        }
+        if let Some(rate) = self.rate {
+            body["rate_per_second"] = json!(rate);
+        }
+        client.call(Call::post(&path, &body)).await
     }
 }
 

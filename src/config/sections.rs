@@ -250,6 +250,7 @@ pub(crate) struct Retention {
     pub(crate) payloads: Duration,
     pub(crate) dead: Duration,
     pub(crate) idempotency: Duration,
+    pub(crate) audit: Duration,
     pub(crate) events: Duration,
 }
 
@@ -260,6 +261,7 @@ impl Retention {
             payloads: from.duration("retention.payloads", HOUR..=365 * DAY),
             dead: from.duration("retention.dead", HOUR..=365 * DAY),
             idempotency: from.duration("retention.idempotency", HOUR..=7 * DAY),
+            audit: from.duration("retention.audit", DAY..=3650 * DAY),
             events: from.duration("retention.events", MINUTE..=7 * DAY),
         };
         from.contradiction(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clarion_auth::token::{AccessTokenVerifier, Issuer, SigningKey};
+use clarion_auth::token::{AccessTokenIssuer, AccessTokenVerifier, Issuer, SigningKey};
 use clarion_engine::broker::Broker;
 use clarion_engine::delivery::Clock;
 use clarion_engine::delivery::drain::Drain;
@@ -99,6 +99,7 @@ impl App {
             broker: Arc::clone(&broker),
             intake,
             access_tokens: verifier(config, &signing_key)?,
+            issuer: AccessTokenIssuer::new(issuer(config), &signing_key),
             sealer: master_key,
             config: ingest_config(config),
             now: store_clock.clock(),
@@ -172,11 +173,14 @@ impl App {
 }
 
 fn verifier(config: &Config, key: &SigningKey) -> anyhow::Result<AccessTokenVerifier> {
-    let issuer = Issuer {
+    Ok(AccessTokenVerifier::new(&issuer(config), [key.public()])?)
+}
+
+fn issuer(config: &Config) -> Issuer {
+    Issuer {
         iss: config.auth.issuer.clone(),
         aud: config.auth.audience.clone(),
-    };
-    Ok(AccessTokenVerifier::new(&issuer, [key.public()])?)
+    }
 }
 
 async fn start_engine(

@@ -40,6 +40,7 @@ pub(super) fn engine_options(
             payloads: config.retention.payloads,
             dead: config.retention.dead,
             idempotency: config.retention.idempotency,
+            audit: config.retention.audit,
         },
         events_kept: config.retention.events,
         grace: config.server.shutdown_grace,

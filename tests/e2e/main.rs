@@ -12,6 +12,7 @@ mod fsync;
 mod harness;
 mod isolation;
 mod kill;
+mod matrix;
 mod million;
 mod neighbour;
 mod publisher;

@@ -48,7 +48,10 @@ pub(crate) const BORDERS: &[Border] = &[
     },
     Border {
         names: &["governor::"],
-        homes: &["engine/src/delivery/limiter"],
+        homes: &[
+            "engine/src/delivery/limiter",
+            "ingest/src/authenticate/pace",
+        ],
         instead: "ask the limiter",
     },
     Border {

@@ -99,7 +99,7 @@ fn a_minted_token_names_its_holder_and_its_roles() {
     let principal = world.verifier.verify(world.mint().reveal(), NOW).unwrap();
     assert_eq!(
         principal,
-        Principal::Person {
+        Verified::Minted {
             subject: ada(),
             orgs: orgs()
         }
@@ -397,5 +397,64 @@ proptest! {
         bytes[at] = ALPHABET[other];
         let changed = String::from_utf8(bytes).unwrap();
         prop_assert!(world.verifier.verify(&changed, NOW).is_err());
+    }
+}
+
+/// The middle part of a token, as clients read it without verifying anything.
+fn body(token: &AccessToken) -> Value {
+    let part = token.reveal().split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+#[test]
+fn an_exchanged_token_has_the_documented_claims_and_names_its_holder() {
+    let world = World::new();
+    let (id, acme): (ServiceId, OrgId) = ("ServiceId-1".parse().unwrap(), "acme".parse().unwrap());
+    let service = Holder::Service(&id, &acme);
+    let token = world.issuer.exchange(service, Grant::ApiKey, NOW).unwrap();
+    let claims = body(&token);
+    assert_eq!(claims["iam_id"], "iam-ServiceId-1");
+    assert_eq!(
+        (&claims["sub"], &claims["sub_type"]),
+        (&json!("ServiceId-1"), &json!("ServiceId"))
+    );
+    assert_eq!(claims["account"]["bss"], "acme");
+    assert_eq!(claims["exp"], claims["iat"].as_i64().unwrap() + 3_600);
+    assert_eq!(claims["amr"], json!(["pwd"]));
+    for claim in [
+        "id",
+        "realmid",
+        "identifier",
+        "iss",
+        "grant_type",
+        "scope",
+        "client_id",
+        "acr",
+    ] {
+        assert!(!claims[claim].is_null(), "{claim}");
+    }
+    let verified = world.verifier.verify(token.reveal(), NOW).unwrap();
+    assert_eq!(verified, Verified::Service(id));
+    let late = world.verifier.verify(token.reveal(), NOW + 3_600_000);
+    assert!(matches!(late, Err(AccessTokenError::Expired)));
+
+    let (ada, orgs) = (ada(), orgs());
+    let person = Holder::Person(&ada, &orgs);
+    let token = world.issuer.exchange(person, Grant::Refresh, NOW).unwrap();
+    assert_eq!(body(&token)["orgs"], json!(orgs));
+    assert!(body(&token)["sub_type"].is_null());
+    // Its roles are looked up: what the token says of them counts for others.
+    let verified = world.verifier.verify(token.reveal(), NOW).unwrap();
+    assert_eq!(verified, Verified::Exchanged(ada));
+}
+
+#[test]
+fn a_subject_that_is_neither_a_person_nor_a_service_is_refused() {
+    let world = World::new();
+    for (claim, value) in [("sub_type", "Profile"), ("sub_type", "ServiceId")] {
+        let mut claims = claims();
+        claims[claim] = json!(value);
+        // Nothing was exchanged for it, so no service ID stands behind it.
+        world.refuses(&world.signed(&world.header(), &claims), value);
     }
 }

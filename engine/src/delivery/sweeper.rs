@@ -28,6 +28,8 @@ pub struct Retention {
     pub dead: Duration,
     /// Idempotency keys.
     pub idempotency: Duration,
+    /// The audit log, and counts of what API keys were used for.
+    pub audit: Duration,
 }
 
 impl Default for Retention {
@@ -38,6 +40,7 @@ impl Default for Retention {
             payloads: hours(72),
             dead: hours(14 * 24),
             idempotency: hours(24),
+            audit: hours(365 * 24),
         }
     }
 }
@@ -76,12 +79,15 @@ impl Sweeper {
             payloads,
             dead,
             idempotency,
+            audit,
         } = self.retention;
         SweepHorizon {
             receipts: before(receipts),
             payloads: before(payloads),
             dead: before(dead),
             idempotency: before(idempotency),
+            audit: before(audit),
+            expired: now,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! It must not know the broker: it is given a message's routing key, bytes and headers, and says what becomes of it.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use clarion_auth::{TenantId, api_key};
+use clarion_auth::{Scope, TenantId, api_key};
 
 use super::reason::{Reason, Rejected};
 use super::request::{Problem, ProblemKind, ReadRequest, default_environment, read_request};
@@ -192,11 +192,14 @@ impl Intake {
         if is_right
             && let Some(record) = record
             && record.tenant == *tenant
+            && !record.is_expired(now)
+            && record.scopes.contains(Scope::Send)
         {
-            self.used_keys.note(record.key_id, now);
+            self.used_keys.note(&record, now);
             return Ok(());
         }
-        let message = "send an API key of the routing key's tenant in the header x-api-key";
+        let message = "send an API key of the routing key's tenant, with the scope send, in the header \
+                       x-api-key";
         Err(Rejected::whole(Reason::Unauthorized, message).into())
     }
 

@@ -1,7 +1,7 @@
-//! Tenants, their API keys, provider credentials and limits.
+//! Tenants, their provider credentials and limits.
 
 use async_trait::async_trait;
-use clarion_auth::{KeyId, OrgId, TenantId};
+use clarion_auth::{OrgId, TenantId};
 
 use super::Error;
 use crate::model::{Environment, Millis};
@@ -86,34 +86,6 @@ impl TenantPatch {
     }
 }
 
-/// An API key as stored: never the key itself.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ApiKeyRecord {
-    /// The tenant it belongs to.
-    pub tenant: TenantId,
-    /// Its public id (eight characters).
-    pub key_id: KeyId,
-    /// `msk_test_` rather than `msk_live_`.
-    pub is_test: bool,
-    /// SHA-256 of the whole key.
-    pub hash: [u8; 32],
-    /// The holder's name.
-    pub name: String,
-    /// When it was made.
-    pub created_at: Millis,
-    /// Coarsely, when it was last used.
-    pub last_used_at: Option<Millis>,
-}
-
-impl std::fmt::Debug for ApiKeyRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeyRecord")
-            .field("tenant", &self.tenant)
-            .field("key_id", &self.key_id)
-            .finish_non_exhaustive()
-    }
-}
-
 /// What kind of provider credential a row holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CredentialKind {
@@ -156,7 +128,7 @@ impl std::fmt::Debug for CredentialRecord {
     }
 }
 
-/// Tenants, keys, credentials. Every change that an engine must obey also raises the control version (see
+/// Tenants and credentials. Every change that an engine must obey also raises the control version (see
 /// [`super::Control`]) in the same transaction.
 #[async_trait]
 pub trait Accounts: Send + Sync {
@@ -190,29 +162,6 @@ pub trait Accounts: Send + Sync {
     /// Marks a tenant deleted and removes its keys, credentials, devices and unfed pages. `false` when unknown. Its
     /// waiting rows and jobs end as cancelled when the engine meets them.
     async fn delete_tenant(&self, tenant: &TenantId, now: Millis) -> Result<bool, Error>;
-
-    /// Stores a new key.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for an unknown tenant, [`Error::Conflict`] when the key id exists.
-    async fn create_api_key(&self, key: &ApiKeyRecord) -> Result<(), Error>;
-
-    /// The key of this public id, of any tenant that is not deleted.
-    async fn api_key(&self, key_id: &KeyId) -> Result<Option<ApiKeyRecord>, Error>;
-
-    /// A tenant's keys, oldest first.
-    async fn api_keys(&self, tenant: &TenantId) -> Result<Vec<ApiKeyRecord>, Error>;
-
-    /// Deletes a key; `false` when the tenant has no such key.
-    async fn delete_api_key(
-        &self,
-        tenant: &TenantId,
-        key_id: &KeyId,
-        now: Millis,
-    ) -> Result<bool, Error>;
-
-    /// Notes when keys were last used (coarse, batched).
-    async fn touch_api_keys(&self, used: &[(KeyId, Millis)]) -> Result<(), Error>;
 
     /// Stores or replaces a credential; `record.version` must be
     /// what [`Accounts::next_credential_version`] said before sealing (it is part of the seal).

@@ -3,6 +3,7 @@
 
 use super::{CredentialKind, DeadOrigin, Error, RequestOrigin, WaitingWhy};
 use crate::model::{Environment, FinalState, Lane, Platform};
+use clarion_auth::{IamRole, Role};
 
 /// A value that is a small number in the database.
 pub(super) trait Coded: Sized + Copy + PartialEq + 'static {
@@ -70,6 +71,14 @@ impl Coded for CredentialKind {
     const ALL: &'static [Self] = &[Self::ApnsKey, Self::ApnsCertificate, Self::Fcm];
 }
 
+impl Coded for Role {
+    const ALL: &'static [Self] = &[Self::Member, Self::Admin, Self::Owner];
+}
+
+impl Coded for IamRole {
+    const ALL: &'static [Self] = &[Self::Reader, Self::Writer, Self::Manager];
+}
+
 /// What stands in a column and should not.
 #[derive(Debug, thiserror::Error)]
 #[error("column {0} holds what this build cannot read")]
@@ -113,6 +122,8 @@ mod tests {
         check::<WaitingWhy>();
         check::<Door>();
         check::<CredentialKind>();
+        check::<Role>();
+        check::<IamRole>();
         for state in FinalState::ALL {
             assert_eq!(state.code(), i64::from(state as u8));
         }

@@ -5,15 +5,19 @@
 //! it has one, and every table leads its keys with the tenant.
 
 mod accounts;
+mod api_keys;
+mod audit;
 mod block;
 mod changes;
 mod coded;
 mod control;
 mod dead;
 mod devices;
+mod iam;
 mod idempotency;
 mod log;
 mod notifications;
+mod orgs;
 mod outbox;
 mod pages;
 pub mod postgres;
@@ -28,16 +32,18 @@ use std::fmt;
 
 use thiserror::Error;
 
-pub use accounts::{
-    Accounts, ApiKeyRecord, CredentialKind, CredentialRecord, Tenant, TenantLimits, TenantPatch,
-};
+pub use accounts::{Accounts, CredentialKind, CredentialRecord, Tenant, TenantLimits, TenantPatch};
+pub use api_keys::{ApiKeyPatch, ApiKeyRecord, ApiKeys, KeyUse, Usage, day_of};
+pub use audit::{Audit, AuditEntry, AuditRow};
 pub use control::{Control, ControlState, Suspension, SweepHorizon};
 pub use dead::{Dead, DeadFilter, DeadOrigin, DeadRow, NewDead, RequestOrigin};
 pub use devices::{Devices, PruneCandidate, Registration, ResolvedDevice, UserCursor};
+pub use iam::{Iam, IamKeyRecord, IamOwner, RefreshToken, Refreshed, ServiceIdRecord};
 pub use idempotency::{Begun, Idempotency, StoredAnswer};
 pub use notifications::{
     FailureRow, NotificationState, NotificationStatus, Notifications, PageOfEntries,
 };
+pub use orgs::{Member, Org, Orgs};
 pub use outbox::{Outbox, OutboxRow};
 pub use pages::{Pages, ReservedPage, StalePages};
 pub use rates::{RateWish, Rates};
@@ -112,6 +118,10 @@ impl From<sqlx::Error> for Error {
 /// from [`Control::clock`] or its own clock.
 pub trait Store:
     Accounts
+    + ApiKeys
+    + Orgs
+    + Iam
+    + Audit
     + Devices
     + Notifications
     + Pages

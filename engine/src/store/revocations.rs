@@ -9,7 +9,7 @@ use super::Error;
 /// What is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// This key was deleted.
+    /// This key was deleted or changed: what is known of it is true no more.
     Key(KeyId),
     /// This tenant was deleted, with all its keys.
     Tenant(TenantId),

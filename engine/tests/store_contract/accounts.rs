@@ -1,12 +1,11 @@
-//! Clauses about tenants, keys, credentials and the control version. They must not know tables.
+//! Clauses about tenants, credentials and the control version. They must not know tables.
 
-use clarion_auth::KeyId;
 use clarion_engine::model::{Environment, FinalState};
 use clarion_engine::store::{
-    ApiKeyRecord, CredentialKind, CredentialRecord, Error, NotificationState, Suspension,
-    TenantPatch,
+    CredentialKind, CredentialRecord, Error, NotificationState, Suspension, TenantPatch,
 };
 
+use crate::api_keys::key;
 use crate::contract;
 use crate::place::{
     FRESH, ME, NOW, Place, all_accepted, create, first_job, notification, pages, registration,
@@ -19,7 +18,6 @@ contract!(
     a_deleted_tenant_leaves_nothing_but_its_name,
     a_deleted_tenant_takes_nothing_new,
     the_unfed_pages_of_a_deleted_tenant_end_as_cancelled,
-    keys_are_found_by_their_public_id_until_deleted,
     a_credential_is_replaced_only_by_its_next_version,
     a_version_never_names_two_secrets,
     the_control_version_tells_what_changed,
@@ -164,56 +162,6 @@ async fn the_unfed_pages_of_a_deleted_tenant_end_as_cancelled(place: Place) {
         .unwrap();
     assert_eq!(status.state, NotificationState::Finished);
     assert_eq!((status.entries, status.counts.total()), (20, 20));
-}
-
-fn key(tenant: &clarion_auth::TenantId, id: &str) -> ApiKeyRecord {
-    ApiKeyRecord {
-        tenant: tenant.clone(),
-        key_id: id.parse().unwrap(),
-        is_test: true,
-        hash: [3; 32],
-        name: "backend".into(),
-        created_at: NOW,
-        last_used_at: None,
-    }
-}
-
-async fn keys_are_found_by_their_public_id_until_deleted(place: Place) {
-    let (store, acme) = place.with_tenant().await;
-    let other = create(&*store, "other").await;
-    let (one, two) = (key(&acme, "AAAAAAAA"), key(&acme, "aaaaaaaa"));
-    store.create_api_key(&one).await.unwrap();
-    store.create_api_key(&two).await.unwrap();
-    let taken = store.create_api_key(&key(&other, "AAAAAAAA")).await;
-    assert!(matches!(taken, Err(Error::Conflict(_))));
-    let nobody = store
-        .create_api_key(&key(&"nobody".parse().unwrap(), "BBBBBBBB"))
-        .await;
-    assert!(matches!(nobody, Err(Error::NotFound(_))));
-    assert_eq!(store.api_key(&one.key_id).await.unwrap(), Some(one.clone()));
-    assert_eq!(
-        store.api_keys(&acme).await.unwrap(),
-        [one.clone(), two.clone()]
-    );
-    let unknown: KeyId = "CCCCCCCC".parse().unwrap();
-    store
-        .touch_api_keys(&[(one.key_id, NOW + 5), (unknown, NOW)])
-        .await
-        .unwrap();
-    store
-        .touch_api_keys(&[(one.key_id, NOW + 1)])
-        .await
-        .unwrap();
-    let used = store.api_key(&one.key_id).await.unwrap().unwrap();
-    assert_eq!(used.last_used_at, Some(NOW + 5));
-    assert!(
-        !store
-            .delete_api_key(&other, &one.key_id, NOW)
-            .await
-            .unwrap()
-    );
-    assert!(store.delete_api_key(&acme, &one.key_id, NOW).await.unwrap());
-    assert_eq!(store.api_key(&one.key_id).await.unwrap(), None);
 }
 
 fn credential(tenant: &clarion_auth::TenantId, version: i64) -> CredentialRecord {

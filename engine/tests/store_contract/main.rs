@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accounts;
+mod api_keys;
+mod audit;
 mod devices;
 mod fencing;
+mod iam;
 mod notifications;
+mod orgs;
 mod outages;
 mod outbox;
 mod pages;

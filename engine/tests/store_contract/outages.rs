@@ -206,7 +206,7 @@ async fn of_many_that_open_a_fresh_database_one_brings_it_up_to_date() {
     for opened in opened.collect::<Vec<_>>() {
         assert!(opened.await.unwrap().unwrap().is_ready().await);
     }
-    assert_eq!(database.sql("SELECT version FROM clarion_schema"), "3");
+    assert_eq!(database.sql("SELECT version FROM clarion_schema"), "4");
 }
 
 #[tokio::test]

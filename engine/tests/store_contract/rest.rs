@@ -293,6 +293,8 @@ async fn sweep_all(store: &dyn Store, before: i64) -> u64 {
         payloads: before,
         dead: before,
         idempotency: before,
+        audit: before,
+        expired: before,
     };
     let mut swept = 0;
     loop {

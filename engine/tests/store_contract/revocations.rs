@@ -30,6 +30,10 @@ fn key(tenant: &clarion_auth::TenantId, id: &str) -> ApiKeyRecord {
         is_test: false,
         hash: [7; 32],
         name: "backend".to_owned(),
+        scopes: clarion_auth::Scopes::ALL,
+        rate: None,
+        expires_at: None,
+        created_by: String::new(),
         created_at: NOW,
         last_used_at: None,
     }

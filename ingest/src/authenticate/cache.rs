@@ -1,4 +1,4 @@
-//! Known API keys for a second at a time, and when they were last used.
+//! Known API keys for a second at a time, what they were used for, and how many requests each may still make.
 //! It must not know what is presented: it answers with stored rows, which callers compare.
 //!
 //! Revocation: whoever deletes a key calls [`KeyCache::revoke`] before it answers; a row that was being read meanwhile
@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use clarion_auth::permission::Operation;
 use clarion_auth::{KeyId, TenantId};
 use clarion_engine::model::Millis;
-use clarion_engine::store::{self, ApiKeyRecord, Revocation, Store};
+use clarion_engine::store::{self, ApiKeyRecord, KeyUse, Revocation, Store, day_of};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::channel::Channel;
-use crate::error::{ApiError, Chain};
+use super::pace::Pace;
+use crate::error::{ApiError, Chain, Kind};
 use crate::metrics;
 
 /// A store that could not be asked is asked again after this, milliseconds.
@@ -54,12 +56,15 @@ struct Slot {
     row: Mutex<(Arc<ApiKeyRecord>, Millis)>,
     /// When the store could last not be asked about it: others need not wait for the same failure.
     failed_at: Mutex<Option<Millis>>,
+    /// What it may still ask for, if it has a rate.
+    pace: Mutex<Option<Pace>>,
 }
 
 #[derive(Debug, Default)]
 struct Used {
     flushed_at: Millis,
-    at: HashMap<KeyId, Millis>,
+    /// By key, day and operation: whose, how often, when last.
+    of: HashMap<(KeyId, i64, Operation), (TenantId, u64, Millis)>,
 }
 
 impl KeyCache {
@@ -154,11 +159,34 @@ impl KeyCache {
         }
     }
 
-    /// Notes that a key was used. Now and then the notes are written to the store, in the background.
-    pub(crate) fn used(&self, key_id: KeyId, now: Millis) {
+    /// Takes one request out of what a key with a rate may ask for in this process; 429 when there is none left.
+    pub(crate) fn pace(&self, key: &ApiKeyRecord, now: Millis) -> Result<(), ApiError> {
+        let Some(rate) = key.rate else {
+            return Ok(());
+        };
+        let slot = lock(&self.0.keys).get(&key.key_id).cloned();
+        let Some(slot) = slot else {
+            return Ok(());
+        };
+        let mut pace = lock(&slot.pace);
+        let pace = match &mut *pace {
+            Some(pace) if pace.is_of(rate) => pace,
+            other => other.insert(Pace::new(rate, now)),
+        };
+        pace.take(now).map_err(|wait| {
+            let detail = format!("this API key may make {rate} requests a second: ask more slowly");
+            ApiError::new(Kind::LimitReached, detail).retry_after(wait)
+        })
+    }
+
+    /// Notes what a key was used for. Now and then the notes are written to the store, in the background.
+    pub(crate) fn used(&self, key: &ApiKeyRecord, operation: Operation, now: Millis) {
+        let of = (key.key_id, day_of(now), operation);
         let mut used = lock(&self.0.used);
-        if used.at.len() < KEYS_MAX || used.at.contains_key(&key_id) {
-            used.at.insert(key_id, now);
+        if used.of.len() < KEYS_MAX || used.of.contains_key(&of) {
+            let noted = used.of.entry(of);
+            let noted = noted.or_insert_with(|| (key.tenant.clone(), 0, now));
+            (noted.1, noted.2) = (noted.1 + 1, now);
         }
         let is_due = now - used.flushed_at >= USED_FLUSH_MILLIS;
         if is_due && !self.0.flushing.swap(true, Ordering::SeqCst) {
@@ -171,16 +199,26 @@ impl KeyCache {
         }
     }
 
-    /// Writes when keys were last used; called once more at the end of the process. What cannot be written is lost:
+    /// Writes what keys were used for; called once more at the end of the process. What cannot be written is lost:
     /// it is coarse information.
     pub async fn flush(&self) {
-        let used = std::mem::take(&mut lock(&self.0.used).at);
-        let used: Vec<_> = used.into_iter().collect();
+        let used = std::mem::take(&mut lock(&self.0.used).of);
+        let used = used
+            .into_iter()
+            .map(|((key_id, day, operation), noted)| KeyUse {
+                tenant: noted.0,
+                key_id,
+                day,
+                operation: operation.as_str(),
+                calls: noted.1,
+                last_at: noted.2,
+            });
+        let used: Vec<_> = used.collect();
         if used.is_empty() {
             return;
         }
-        if let Err(error) = self.0.store.touch_api_keys(&used).await {
-            tracing::warn!(error = %Chain(&error), "cannot note when API keys were last used");
+        if let Err(error) = self.0.store.note_key_uses(&used).await {
+            tracing::warn!(error = %Chain(&error), "cannot note what API keys were used for");
         }
     }
 
@@ -236,6 +274,7 @@ fn keep(keys: &mut HashMap<KeyId, Arc<Slot>>, row: Arc<ApiKeyRecord>, now: Milli
         reading: AsyncMutex::new(()),
         row: Mutex::new((Arc::clone(&row), now)),
         failed_at: Mutex::new(None),
+        pace: Mutex::new(None),
     };
     keys.insert(row.key_id, Arc::new(slot));
 }

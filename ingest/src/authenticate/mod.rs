@@ -4,12 +4,14 @@
 
 mod cache;
 mod channel;
+mod pace;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use clarion_auth::permission::Operation;
 use clarion_auth::principal::Principal;
-use clarion_auth::{Scopes, api_key};
+use clarion_auth::{Verified, api_key};
 use http::{HeaderMap, HeaderName, header};
 
 use crate::app::Inner;
@@ -32,7 +34,6 @@ pub(crate) struct Shown<'a> {
     #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) path: &'a [(String, String)],
     /// What is asked for: some routes must never answer 401.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) operation: Operation,
 }
 
@@ -86,11 +87,32 @@ pub(crate) async fn by_bearer(
     let Some(presented) = shown.header(&header::AUTHORIZATION).and_then(bearer) else {
         return Ok(None);
     };
-    let verified = app.access_tokens.verify(presented, (app.now)()).ok();
-    if verified.is_none() {
+    let Ok(verified) = app.access_tokens.verify(presented, (app.now)()) else {
         metrics::unauthenticated("access_token");
+        return Ok(None);
+    };
+    holder(app, verified).await
+}
+
+/// The holder of a good access token, with what is stored of it now: a role or a grant that was taken away counts no more.
+async fn holder(app: &Inner, verified: Verified) -> Result<Option<Principal>, ApiError> {
+    let (subject, mut orgs) = match verified {
+        Verified::Minted { subject, orgs } => (subject, orgs),
+        Verified::Exchanged(subject) => (subject, BTreeMap::new()),
+        Verified::Service(id) => {
+            let service = app.store.service_id(&id).await?;
+            return Ok(service.map(|service| Principal::ServiceId {
+                id: service.id,
+                org: service.org,
+                grants: service.grants,
+            }));
+        }
+    };
+    for (org, stored) in app.store.roles_of(&subject).await? {
+        let role = orgs.entry(org).or_insert(stored);
+        *role = stored.max(*role);
     }
-    Ok(verified)
+    Ok(Some(Principal::Person { subject, orgs }))
 }
 
 /// The tenant whose API key is in `X-API-Key`; `None` when there is none that is good.
@@ -98,14 +120,18 @@ pub(crate) async fn by_key(app: &Inner, shown: Shown<'_>) -> Result<Option<Princ
     let Some(presented) = shown.header(&X_API_KEY) else {
         return Ok(None);
     };
-    let found = look_up(app, presented).await?;
+    let found = look_up(app, presented, shown.operation).await?;
     if found.is_none() {
         metrics::unauthenticated("api_key");
     }
     Ok(found)
 }
 
-async fn look_up(app: &Inner, presented: &str) -> Result<Option<Principal>, ApiError> {
+async fn look_up(
+    app: &Inner,
+    presented: &str,
+    operation: Operation,
+) -> Result<Option<Principal>, ApiError> {
     let Ok(parsed) = api_key::parse(presented) else {
         return Ok(None);
     };
@@ -113,21 +139,21 @@ async fn look_up(app: &Inner, presented: &str) -> Result<Option<Principal>, ApiE
     let record = app.keys.look_up(&parsed.key_id, now).await?;
     // An unknown id is compared too, so that it takes as long as a wrong secret.
     let stored = record.as_ref().map(|record| &record.hash);
-    if !api_key::verify(stored, presented) {
+    let is_right = api_key::verify(stored, presented);
+    let Some(record) = record.filter(|record| is_right && !record.is_expired(now)) else {
         return Ok(None);
-    }
-    Ok(record.map(|record| {
-        app.keys.used(record.key_id, now);
-        Principal::TenantKey {
-            tenant: record.tenant.clone(),
-            key_id: record.key_id,
-            kind: if record.is_test {
-                api_key::ApiKeyKind::Test
-            } else {
-                api_key::ApiKeyKind::Live
-            },
-            scopes: Scopes::ALL,
-        }
+    };
+    app.keys.pace(&record, now)?;
+    app.keys.used(&record, operation, now);
+    Ok(Some(Principal::TenantKey {
+        tenant: record.tenant.clone(),
+        key_id: record.key_id,
+        kind: if record.is_test {
+            api_key::ApiKeyKind::Test
+        } else {
+            api_key::ApiKeyKind::Live
+        },
+        scopes: record.scopes,
     }))
 }
 

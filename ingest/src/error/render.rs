@@ -55,7 +55,7 @@ impl ApiError {
     }
 
     /// Its status on a face: IBM's know no 422.
-    fn status_on(&self, face: Face) -> StatusCode {
+    pub(crate) fn status_on(&self, face: Face) -> StatusCode {
         match (face, self.kind) {
             (Face::Notify, _) => self.status(),
             (_, Kind::Invalid) => StatusCode::BAD_REQUEST,

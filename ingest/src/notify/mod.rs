@@ -33,6 +33,13 @@ pub(crate) fn routes(routes: Routes) -> Routes {
             &["/apps/{tenant}/api-keys", "/apps/{tenant}/notify/api-keys"], api_keys::create)
         .tenant::<api_keys::__path_list, _, _>(Operation::ListApiKeys,
             &["/apps/{tenant}/api-keys", "/apps/{tenant}/notify/api-keys"], api_keys::list)
+        .tenant::<api_keys::__path_patch, _, _>(Operation::UpdateApiKey,
+            &["/apps/{tenant}/api-keys/{key_id}", "/apps/{tenant}/notify/api-keys/{key_id}"],
+            api_keys::patch)
+        .tenant::<api_keys::__path_rotate, _, _>(Operation::RotateApiKey,
+            &["/apps/{tenant}/api-keys/{key_id}/rotate",
+                "/apps/{tenant}/notify/api-keys/{key_id}/rotate"],
+            api_keys::rotate)
         .tenant::<api_keys::__path_delete, _, _>(Operation::DeleteApiKey,
             &["/apps/{tenant}/api-keys/{key_id}", "/apps/{tenant}/notify/api-keys/{key_id}"],
             api_keys::delete);

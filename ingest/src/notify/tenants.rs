@@ -172,7 +172,8 @@ pub(crate) async fn create(mut call: Call) -> Result<Answer, ApiError> {
         deleted_at: None,
     };
     call.app.store.create_tenant(&tenant, &credentials).await?;
-    Answer::json(&TenantBody::new(tenant, &credentials))
+    let id = tenant.id.clone();
+    Ok(Answer::json(&TenantBody::new(tenant, &credentials))?.made("tenant", &id))
 }
 
 /// List the tenants of the caller's organisations, or of one of them.
@@ -366,7 +367,7 @@ impl PatchLimits {
 }
 
 /// Keeps "null" apart from "not there".
-fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+pub(super) fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)

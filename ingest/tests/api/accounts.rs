@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clarion_auth::principal::Role;
-use clarion_engine::store::Accounts;
+use clarion_engine::store::ApiKeys;
 use http::Method;
 use serde_json::json;
 

@@ -125,6 +125,7 @@ impl House {
             broker: Arc::clone(&broker) as Arc<dyn Broker>,
             intake: Arc::new(intake),
             access_tokens: AccessTokenVerifier::new(&issuer, [signing.public()]).unwrap(),
+            issuer: AccessTokenIssuer::new(issuer.clone(), &signing),
             sealer,
             config,
             now: Arc::new(now),
@@ -156,6 +157,13 @@ impl House {
         let life = Duration::from_secs(12 * 3600);
         let access_token = self.issuer.mint(&subject, &orgs, life, now()).unwrap();
         Caller::Person(access_token.reveal().to_owned())
+    }
+
+    /// An access token of somebody whom it makes a member of nothing.
+    pub(crate) fn nobody(&self, subject: &str) -> Caller {
+        let (subject, life) = (subject.parse().unwrap(), Duration::from_secs(12 * 3600));
+        let access_token = self.issuer.mint(&subject, &BTreeMap::new(), life, now());
+        Caller::Person(access_token.unwrap().reveal().to_owned())
     }
 
     /// An access token of an admin of [`ORG`].
@@ -267,7 +275,7 @@ impl House {
     pub(crate) async fn counts(&self, tenant: &str) -> BTreeMap<&'static str, u64> {
         let tenant = tenant.parse().unwrap();
         let store = &self.store;
-        use clarion_engine::store::{Accounts, Devices, Notifications};
+        use clarion_engine::store::{Accounts, ApiKeys, Devices, Notifications};
         BTreeMap::from([
             ("tenants", store.tenants(None).await.unwrap().len() as u64),
             ("keys", store.api_keys(&tenant).await.unwrap().len() as u64),

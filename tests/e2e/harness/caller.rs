@@ -73,6 +73,14 @@ impl Caller {
         self
     }
 
+    /// The same credential, shown elsewhere.
+    pub(crate) fn at(&self, other: &Self) -> Self {
+        Self {
+            credential: self.credential.clone(),
+            ..other.clone()
+        }
+    }
+
     /// A request with the credential on it.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));

@@ -7,6 +7,7 @@ mod house;
 use std::time::Duration;
 
 use clarion_auth::api_key::{ApiKey, ApiKeyKind};
+use clarion_auth::{Scope, Scopes};
 use serde_json::json;
 
 use super::*;
@@ -223,6 +224,30 @@ async fn a_tenant_over_its_cap_waits_in_the_store() {
     assert_eq!(house.queued().await, 1);
 }
 
+/// Keys that open as little as what is unknown: one that was not made for sending, and one that has ended.
+async fn weaker_keys(house: &House) -> Vec<ApiKey> {
+    let mut weaker = Vec::new();
+    for (scopes, expires_at) in [(Scope::Devices, None), (Scope::Send, Some(NOW))] {
+        let key = ApiKey::generate(ApiKeyKind::Live).unwrap();
+        let record = ApiKeyRecord {
+            tenant: "acme".parse().unwrap(),
+            key_id: key.public().key_id,
+            is_test: false,
+            hash: key.hash(),
+            name: "weaker".to_owned(),
+            scopes: [scopes].into_iter().collect(),
+            rate: None,
+            expires_at,
+            created_by: "ada".to_owned(),
+            created_at: NOW,
+            last_used_at: None,
+        };
+        house.store.create_api_key(&record).await.unwrap();
+        weaker.push(key);
+    }
+    weaker
+}
+
 #[tokio::test]
 async fn with_api_keys_only_the_tenants_own_key_opens() {
     let house = House::open().await;
@@ -236,20 +261,21 @@ async fn with_api_keys_only_the_tenants_own_key_opens() {
             is_test: false,
             hash: key.hash(),
             name: "publisher".to_owned(),
+            scopes: Scopes::ALL,
+            rate: None,
+            expires_at: None,
+            created_by: "ada".to_owned(),
             created_at: NOW,
             last_used_at: None,
         };
         house.store.create_api_key(&record).await.unwrap();
         keys.push(key);
     }
+    let weaker = weaker_keys(&house).await;
     let deleted = keys.pop().unwrap();
-    let acme: TenantId = "acme".parse().unwrap();
-    let key_id = deleted.public().key_id;
-    house
-        .store
-        .delete_api_key(&acme, &key_id, NOW)
-        .await
-        .unwrap();
+    let (acme, key_id) = ("acme".parse().unwrap(), deleted.public().key_id);
+    let gone = house.store.delete_api_key(&acme, &key_id, NOW).await;
+    assert!(gone.unwrap());
     let body = request(json!({"message_id": "m"}));
     let unknown = ApiKey::generate(ApiKeyKind::Live).unwrap();
     let refused = [
@@ -259,7 +285,8 @@ async fn with_api_keys_only_the_tenants_own_key_opens() {
         Some(keys[1].reveal()),
         Some(deleted.reveal()),
     ];
-    for api_key in refused {
+    let weaker = weaker.iter().map(|key| Some(key.reveal()));
+    for api_key in refused.into_iter().chain(weaker) {
         let incoming = Incoming {
             api_key,
             ..house::incoming("acme.bulk", &body)

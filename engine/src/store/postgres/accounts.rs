@@ -1,16 +1,12 @@
-//! Tenants, API keys and provider credentials in PostgreSQL.
+//! Tenants and provider credentials in PostgreSQL.
 //! It must not know what a sealed credential holds.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
-use clarion_auth::{KeyId, OrgId};
+use clarion_auth::OrgId;
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-use super::super::{
-    Accounts, ApiKeyRecord, CredentialRecord, Error, Tenant, TenantLimits, TenantPatch,
-};
+use super::super::{Accounts, CredentialRecord, Error, Tenant, TenantLimits, TenantPatch};
 use super::columns::{Coded, Columns, column, int};
 use super::session::{read, transact};
 use super::{PostgresStore, require_tenant, revocations};
@@ -43,29 +39,6 @@ WHERE id = $11";
 const DELETE_TENANT: &str = "
 UPDATE tenants SET deleted_at = $2, updated_at = $2, version = $3
 WHERE id = $1 AND deleted_at IS NULL";
-
-const INSERT_KEY: &str = "
-INSERT INTO api_keys (tenant, key_id, is_test, hash, name, created_at, last_used_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
-ON CONFLICT DO NOTHING";
-
-const SELECT_KEY: &str = "
-SELECT k.tenant, k.key_id, k.is_test, k.hash, k.name, k.created_at, k.last_used_at
-FROM api_keys k JOIN tenants t ON t.id = k.tenant AND t.deleted_at IS NULL
-WHERE k.key_id = $1";
-
-const SELECT_KEYS: &str = "
-SELECT tenant, key_id, is_test, hash, name, created_at, last_used_at
-FROM api_keys WHERE tenant = $1 ORDER BY created_at, key_id";
-
-// Locked in the order of the key ids: another process may be noting the same keys.
-const TOUCH_KEYS: &str = "
-UPDATE api_keys AS k SET last_used_at = greatest(k.last_used_at, v.at)
-FROM (SELECT l.tenant, l.key_id, u.at
-    FROM unnest($1::text[], $2::int8[]) AS u (key_id, at)
-    JOIN api_keys l ON l.key_id = u.key_id
-    ORDER BY l.key_id FOR NO KEY UPDATE OF l) AS v
-WHERE k.tenant = v.tenant AND k.key_id = v.key_id";
 
 const PUT_CREDENTIAL: &str = "
 INSERT INTO credentials AS c (tenant, credential_id, kind, environment, version, public, sealed,
@@ -149,83 +122,6 @@ impl Accounts for PostgresStore {
             self.purge_tenant(tenant, now).await?;
         }
         Ok(was_there)
-    }
-
-    async fn create_api_key(&self, key: &ApiKeyRecord) -> Result<(), Error> {
-        transact!(self, |tx| {
-            require_tenant(tx, &key.tenant).await?;
-            let done = sqlx::query(INSERT_KEY)
-                .bind(key.tenant.as_str())
-                .bind(key.key_id.as_str())
-                .bind(key.is_test)
-                .bind(key.hash.as_slice())
-                .bind(key.name.as_bytes())
-                .bind(key.created_at)
-                .bind(key.last_used_at)
-                .execute(&mut *tx)
-                .await?;
-            if done.rows_affected() == 0 {
-                return Err(Error::Conflict("the key id exists"));
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn api_key(&self, key_id: &KeyId) -> Result<Option<ApiKeyRecord>, Error> {
-        let row = read!(self, |session| {
-            let query = sqlx::query(SELECT_KEY).bind(key_id.as_str());
-            Ok(query.fetch_optional(session).await?)
-        })
-        .await?;
-        row.as_ref().map(read_key).transpose()
-    }
-
-    async fn api_keys(&self, tenant: &TenantId) -> Result<Vec<ApiKeyRecord>, Error> {
-        let rows = read!(self, |session| {
-            let query = sqlx::query(SELECT_KEYS).bind(tenant.as_str());
-            Ok(query.fetch_all(session).await?)
-        })
-        .await?;
-        rows.iter().map(read_key).collect()
-    }
-
-    async fn delete_api_key(
-        &self,
-        tenant: &TenantId,
-        key_id: &KeyId,
-        _now: Millis,
-    ) -> Result<bool, Error> {
-        transact!(self, |tx| {
-            let done = sqlx::query("DELETE FROM api_keys WHERE tenant = $1 AND key_id = $2")
-                .bind(tenant.as_str())
-                .bind(key_id.as_str())
-                .execute(&mut *tx)
-                .await?;
-            revocations::tell_key(tx, key_id).await?;
-            Ok(done.rows_affected() > 0)
-        })
-        .await
-    }
-
-    async fn touch_api_keys(&self, used: &[(KeyId, Millis)]) -> Result<(), Error> {
-        // Each once: an update takes only one of several values for a row.
-        let mut last: BTreeMap<&str, Millis> = BTreeMap::new();
-        for (key_id, at) in used {
-            let known = last.entry(key_id.as_str()).or_insert(*at);
-            *known = (*known).max(*at);
-        }
-        let last: Vec<(&str, Millis)> = last.into_iter().collect();
-        let last = last.as_slice();
-        transact!(self, |tx| {
-            sqlx::query(TOUCH_KEYS)
-                .bind(column(last, |(key_id, _)| *key_id))
-                .bind(column(last, |(_, at)| *at))
-                .execute(&mut *tx)
-                .await?;
-            Ok(())
-        })
-        .await
     }
 
     async fn put_credential(&self, record: &CredentialRecord) -> Result<(), Error> {
@@ -383,6 +279,7 @@ async fn delete_tenant(
     revocations::tell_tenant(&mut *connection, tenant).await?;
     for sql in [
         "DELETE FROM api_keys WHERE tenant = $1",
+        "DELETE FROM api_key_usage WHERE tenant = $1",
         "DELETE FROM credentials WHERE tenant = $1",
     ] {
         sqlx::query(sql)
@@ -450,19 +347,6 @@ pub(super) fn read_tenant(row: &PgRow) -> Result<Tenant, Error> {
         created_at: row.int(11)?,
         updated_at: row.int(12)?,
         deleted_at: row.get(13)?,
-    })
-}
-
-fn read_key(row: &PgRow) -> Result<ApiKeyRecord, Error> {
-    let row = Columns::of(row, "api_keys");
-    Ok(ApiKeyRecord {
-        tenant: row.tenant(0)?,
-        key_id: row.id(1)?,
-        is_test: row.get(2)?,
-        hash: row.array(3)?,
-        name: row.text(4)?.to_owned(),
-        created_at: row.int(5)?,
-        last_used_at: row.get(6)?,
     })
 }
 

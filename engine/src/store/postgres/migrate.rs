@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_dead_requests.sql"),
     include_str!("migrations/0003_outbox.sql"),
+    include_str!("migrations/0004_credentials.sql"),
 ];
 /// All migrations together take no longer, waits for another process's included.
 const MIGRATE_WITHIN: Duration = Duration::from_secs(10 * 60);

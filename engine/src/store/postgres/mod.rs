@@ -4,14 +4,18 @@
 //! by their keys within a table, so that two processes wait for each other in one direction only.
 
 mod accounts;
+mod api_keys;
+mod audit;
 mod columns;
 mod commit;
 mod control;
 mod dead;
 mod devices;
+mod iam;
 mod idempotency;
 mod migrate;
 mod notifications;
+mod orgs;
 mod outbox;
 mod pages;
 #[cfg(test)]

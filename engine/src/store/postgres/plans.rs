@@ -48,7 +48,14 @@ fn is_wasteful(step: &str) -> bool {
     };
     // A key that stops at the tenant walks all that the tenant has. Without the tenant, only what is old or one's
     // own is looked for.
-    let apart = ["_at < ", "(at < ", "since < ", "holder = ", "(id = "];
+    let apart = [
+        "_at < ",
+        "(at < ",
+        "(day < ",
+        "since < ",
+        "holder = ",
+        "(id = ",
+    ];
     if condition.contains("tenant") {
         condition.contains("tenant = ") && !condition.contains(" AND ")
     } else {

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::super::{Error, SweepHorizon};
+use super::super::{Error, SweepHorizon, day_of};
 use super::PostgresStore;
 use super::columns::{Columns, Id};
 use super::session::{read, transact};
@@ -44,7 +44,7 @@ DELETE FROM notification_bodies WHERE ctid = ANY(ARRAY(
     WHERE n.state = 1 AND n.finished_at < $1 LIMIT $2 FOR UPDATE OF b SKIP LOCKED))";
 
 /// Rows that go by a time of their own.
-const BY_TIME: [(&str, Horizon); 4] = [
+const BY_TIME: [(&str, Horizon); 8] = [
     (
         "DELETE FROM dead WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead
             WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))",
@@ -64,6 +64,26 @@ const BY_TIME: [(&str, Horizon); 4] = [
         "DELETE FROM devices WHERE ctid = ANY(ARRAY(SELECT ctid FROM devices
             WHERE pruned_at < $1 ORDER BY pruned_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
         |horizon| horizon.receipts,
+    ),
+    (
+        "DELETE FROM audit WHERE ctid = ANY(ARRAY(SELECT ctid FROM audit
+            WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        |horizon| horizon.audit,
+    ),
+    (
+        "DELETE FROM api_key_usage WHERE ctid = ANY(ARRAY(SELECT ctid FROM api_key_usage
+            WHERE day < $1 ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        |horizon| day_of(horizon.audit),
+    ),
+    (
+        "DELETE FROM api_keys WHERE ctid = ANY(ARRAY(SELECT ctid FROM api_keys
+            WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        |horizon| horizon.expired,
+    ),
+    (
+        "DELETE FROM refresh_tokens WHERE ctid = ANY(ARRAY(SELECT ctid FROM refresh_tokens
+            WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        |horizon| horizon.expired,
     ),
 ];
 

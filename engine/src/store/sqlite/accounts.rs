@@ -1,14 +1,12 @@
-//! Tenants, API keys and provider credentials in SQLite.
+//! Tenants and provider credentials in SQLite.
 //! It must not know what a sealed credential holds.
 
 use async_trait::async_trait;
-use clarion_auth::{KeyId, OrgId};
+use clarion_auth::OrgId;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::{
-    Accounts, ApiKeyRecord, CredentialRecord, Error, Tenant, TenantLimits, TenantPatch,
-};
+use super::super::{Accounts, CredentialRecord, Error, Tenant, TenantLimits, TenantPatch};
 use super::columns::{Coded, Columns, int};
 use super::{SqliteStore, require_tenant};
 use crate::model::{Millis, TenantId};
@@ -40,20 +38,6 @@ WHERE id = ?";
 const DELETE_TENANT: &str = "
 UPDATE tenants SET deleted_at = ?2, updated_at = ?2, version = ?3
 WHERE id = ?1 AND deleted_at IS NULL";
-
-const INSERT_KEY: &str = "
-INSERT INTO api_keys (tenant, key_id, is_test, hash, name, created_at, last_used_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO NOTHING";
-
-const SELECT_KEY: &str = "
-SELECT k.tenant, k.key_id, k.is_test, k.hash, k.name, k.created_at, k.last_used_at
-FROM api_keys k JOIN tenants t ON t.id = k.tenant AND t.deleted_at IS NULL
-WHERE k.key_id = ?";
-
-const SELECT_KEYS: &str = "
-SELECT tenant, key_id, is_test, hash, name, created_at, last_used_at
-FROM api_keys WHERE tenant = ? ORDER BY created_at, key_id";
 
 const PUT_CREDENTIAL: &str = "
 INSERT INTO credentials (tenant, credential_id, kind, environment, version, public, sealed, created_at)
@@ -157,6 +141,7 @@ impl Accounts for SqliteStore {
             if done.rows_affected() > 0 {
                 for sql in [
                     "DELETE FROM api_keys WHERE tenant = ?",
+                    "DELETE FROM api_key_usage WHERE tenant = ?",
                     "DELETE FROM credentials WHERE tenant = ?",
                 ] {
                     sqlx::query(sql)
@@ -175,74 +160,6 @@ impl Accounts for SqliteStore {
             self.purge_tenant(tenant, now).await?;
         }
         Ok(was_there)
-    }
-
-    async fn create_api_key(&self, key: &ApiKeyRecord) -> Result<(), Error> {
-        let mut writer = self.writer().await;
-        let mut tx = writer.begin().await?;
-        require_tenant(&mut tx, &key.tenant).await?;
-        let done = sqlx::query(INSERT_KEY)
-            .bind(key.tenant.as_str())
-            .bind(key.key_id.as_str())
-            .bind(key.is_test)
-            .bind(key.hash.as_slice())
-            .bind(key.name.as_str())
-            .bind(key.created_at)
-            .bind(key.last_used_at)
-            .execute(&mut *tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(Error::Conflict("the key id exists"));
-        }
-        Ok(tx.commit().await?)
-    }
-
-    async fn api_key(&self, key_id: &KeyId) -> Result<Option<ApiKeyRecord>, Error> {
-        let row = sqlx::query(SELECT_KEY)
-            .bind(key_id.as_str())
-            .fetch_optional(&mut *self.reader().await?)
-            .await?;
-        row.as_ref().map(read_key).transpose()
-    }
-
-    async fn api_keys(&self, tenant: &TenantId) -> Result<Vec<ApiKeyRecord>, Error> {
-        let rows = sqlx::query(SELECT_KEYS)
-            .bind(tenant.as_str())
-            .fetch_all(&mut *self.reader().await?)
-            .await?;
-        rows.iter().map(read_key).collect()
-    }
-
-    async fn delete_api_key(
-        &self,
-        tenant: &TenantId,
-        key_id: &KeyId,
-        _now: Millis,
-    ) -> Result<bool, Error> {
-        let mut writer = self.writer().await;
-        let mut tx = writer.begin().await?;
-        let done = sqlx::query("DELETE FROM api_keys WHERE tenant = ? AND key_id = ?")
-            .bind(tenant.as_str())
-            .bind(key_id.as_str())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    async fn touch_api_keys(&self, used: &[(KeyId, Millis)]) -> Result<(), Error> {
-        let sql = "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?) \
-                   WHERE key_id = ?";
-        let mut writer = self.writer().await;
-        let mut tx = writer.begin().await?;
-        for (key_id, at) in used {
-            sqlx::query(sql)
-                .bind(*at)
-                .bind(key_id.as_str())
-                .execute(&mut *tx)
-                .await?;
-        }
-        Ok(tx.commit().await?)
     }
 
     async fn put_credential(&self, record: &CredentialRecord) -> Result<(), Error> {
@@ -408,19 +325,6 @@ pub(super) fn read_tenant(row: &SqliteRow) -> Result<Tenant, Error> {
         created_at: row.int(11)?,
         updated_at: row.int(12)?,
         deleted_at: row.get(13)?,
-    })
-}
-
-fn read_key(row: &SqliteRow) -> Result<ApiKeyRecord, Error> {
-    let row = Columns::of(row, "api_keys");
-    Ok(ApiKeyRecord {
-        tenant: row.tenant(0)?,
-        key_id: row.id(1)?,
-        is_test: row.get(2)?,
-        hash: row.array(3)?,
-        name: row.get(4)?,
-        created_at: row.int(5)?,
-        last_used_at: row.get(6)?,
     })
 }
 

@@ -3,13 +3,17 @@
 //! name.
 
 mod accounts;
+mod api_keys;
+mod audit;
 mod columns;
 mod commit;
 mod control;
 mod dead;
 mod devices;
+mod iam;
 mod idempotency;
 mod notifications;
+mod orgs;
 mod outbox;
 mod pages;
 #[cfg(test)]
@@ -40,6 +44,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_dead_requests.sql"),
     include_str!("migrations/0003_outbox.sql"),
+    include_str!("migrations/0004_credentials.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 3;

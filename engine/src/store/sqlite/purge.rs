@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::super::{Error, SweepHorizon};
+use super::super::{Error, SweepHorizon, day_of};
 use super::SqliteStore;
 use super::columns::Columns;
 use crate::model::{Millis, TenantId};
@@ -44,7 +44,7 @@ DELETE FROM notification_bodies WHERE rowid IN (
     WHERE n.state = 1 AND n.finished_at < ?1 LIMIT ?2)";
 
 /// Rows that go by a time of their own.
-pub(super) const BY_TIME: [(&str, Horizon); 4] = [
+pub(super) const BY_TIME: [(&str, Horizon); 8] = [
     (
         "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ?1 ORDER BY at LIMIT ?2)",
         |horizon| horizon.dead,
@@ -63,6 +63,26 @@ pub(super) const BY_TIME: [(&str, Horizon); 4] = [
         "DELETE FROM devices WHERE id IN (
             SELECT id FROM devices WHERE pruned_at < ?1 ORDER BY pruned_at LIMIT ?2)",
         |horizon| horizon.receipts,
+    ),
+    (
+        "DELETE FROM audit WHERE (id) IN (
+            SELECT id FROM audit WHERE at < ?1 ORDER BY at LIMIT ?2)",
+        |horizon| horizon.audit,
+    ),
+    (
+        "DELETE FROM api_key_usage WHERE (tenant, key_id, day, operation) IN (
+            SELECT tenant, key_id, day, operation FROM api_key_usage WHERE day < ?1 ORDER BY day LIMIT ?2)",
+        |horizon| day_of(horizon.audit),
+    ),
+    (
+        "DELETE FROM api_keys WHERE (tenant, key_id) IN (
+            SELECT tenant, key_id FROM api_keys WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
+        |horizon| horizon.expired,
+    ),
+    (
+        "DELETE FROM refresh_tokens WHERE (hash) IN (
+            SELECT hash FROM refresh_tokens WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
+        |horizon| horizon.expired,
     ),
 ];
 

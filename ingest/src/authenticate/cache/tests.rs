@@ -4,7 +4,7 @@
 use clarion_auth::api_key::{ApiKey, ApiKeyKind};
 use clarion_engine::datadir::DataDir;
 use clarion_engine::store::sqlite::{OpenOptions, SqliteStore};
-use clarion_engine::store::{Accounts, Tenant, TenantLimits};
+use clarion_engine::store::{Accounts, ApiKeys, Tenant, TenantLimits};
 use uuid::Uuid;
 
 use super::*;
@@ -47,6 +47,10 @@ async fn place() -> Place {
         is_test: false,
         hash: key.hash(),
         name: "backend".to_owned(),
+        scopes: clarion_auth::Scopes::ALL,
+        rate: None,
+        expires_at: None,
+        created_by: String::new(),
         created_at: NOW,
         last_used_at: None,
     };
