@@ -108,6 +108,16 @@ pub const TTL_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 /// Longest life of a notification (Apple stores 30 days, Google 28).
 pub const TTL_MAX: Duration = Duration::from_secs(28 * 24 * 3600);
 
+/// Selections of a tenant that are not paged to their end; beyond it more answer 429. Each is one row and, while it is paged, as
+/// many recipients in the backlog as pages may be ahead.
+pub const SELECTIONS_OPEN_MAX: u64 = 1_000;
+/// Tags that one selection names; each costs a look at an index per page.
+pub const SELECTION_TAGS_MAX: usize = 20;
+/// Tags of one device in a registration.
+pub const DEVICE_TAGS_MAX: usize = 100;
+/// Longest name of a tag, in bytes.
+pub const TAG_NAME_MAX: usize = 128;
+
 /// Recipients a tenant may have queued and waiting before its requests answer 429.
 pub const BACKLOG_MAX_DEFAULT: u64 = 10_000_000;
 /// Recipients a second a tenant may send, unless its limits say otherwise.

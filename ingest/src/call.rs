@@ -263,6 +263,11 @@ impl TenantCall {
     /// Judges whether the caller may do this to the tenant of the path.
     pub(crate) async fn allow(call: Call) -> Result<Self, ApiError> {
         let named = TENANT_PARTS.map(|part| call.path(part)).concat();
+        Self::allow_to(call, &named).await
+    }
+
+    /// Judges whether the caller may do this to the tenant that the request names elsewhere.
+    pub(crate) async fn allow_to(call: Call, named: &str) -> Result<Self, ApiError> {
         let parsed = named.parse::<TenantId>().ok();
         if call.principal.own_tenant().is_some() {
             // Judged by the path alone: a foreign tenant is refused alike, whether it exists or not.

@@ -21,6 +21,7 @@ mod audit;
 mod authenticate;
 mod body;
 mod call;
+mod docs;
 mod envelope;
 mod error;
 mod face;

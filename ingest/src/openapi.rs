@@ -1,6 +1,8 @@
 //! The API's description, generated from the handlers and the route table.
 //! It must not say anything that the router does not do; a test compares the two.
 
+mod refusals;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, header};
 use utoipa::openapi::extensions::ExtensionsBuilder;
@@ -10,23 +12,30 @@ use utoipa::openapi::{Components, Server};
 use utoipa::{Modify, OpenApi};
 
 use crate::app::App;
+use crate::face::Face;
 use crate::iam::{keys, service_ids, token};
-use crate::notify::{api_keys, credentials, devices, notifications, send, tenants};
+use crate::notify::{
+    analytics, api_keys, credentials, devices, notifications, send, tags, tenants, unified,
+};
 use crate::org::{audit, members, orgs};
 use crate::routes::{Line, Routes, VERSION_PREFIX};
-use crate::{health, iam, notify, operate, org};
+use crate::{docs, health, iam, notify, operate, org};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Clarion", description = "Push delivery to APNs and FCM."),
     modifiers(&Credentials),
+    components(schemas(refusals::ProblemBody, refusals::ProblemDetail, refusals::FieldProblem)),
     paths(
         health::root, health::health, health::livez, health::readyz, document,
+        docs::page, docs::script, docs::style,
         tenants::create, tenants::list, tenants::list_configs, tenants::read, tenants::patch, tenants::delete,
         api_keys::create, api_keys::list, api_keys::patch, api_keys::rotate, api_keys::delete,
         credentials::list, credentials::put, credentials::delete,
         devices::register, devices::register_bulk, devices::list, devices::unregister,
-        send::notify, send::notify_bulk, notifications::status, notifications::failures,
+        tags::list, tags::put, tags::delete, tags::of_device, tags::put_of_device,
+        send::notify, send::notify_bulk, unified::unified, unified::short,
+        analytics::read, analytics::time_series, notifications::status, notifications::failures,
         orgs::create, orgs::list, orgs::read, orgs::delete,
         members::list, members::me, members::put, members::remove, audit::list,
         token::exchange,
@@ -84,7 +93,10 @@ pub(crate) fn public_routes(routes: Routes) -> Routes {
         .public::<health::__path_health, _, _>(health::health)
         .public::<health::__path_livez, _, _>(health::livez)
         .public::<health::__path_readyz, _, _>(health::readyz)
-        .public::<__path_document, _, _>(document);
+        .public::<__path_document, _, _>(document)
+        .public::<docs::__path_page, _, _>(docs::page)
+        .public::<docs::__path_script, _, _>(docs::script)
+        .public::<docs::__path_style, _, _>(docs::style);
     iam::routes(org::routes(notify::routes(routes)))
 }
 
@@ -105,6 +117,9 @@ fn complete(document: &mut utoipa::openapi::OpenApi, line: &Line) {
     let Some(operation) = slot(item, &line.method) else {
         return;
     };
+    if Face::of(&line.path) == Face::Notify {
+        refusals::add(operation, line);
+    }
     name(operation);
     if let Some(judged) = line.operation {
         let extensions = ExtensionsBuilder::new().add(OPERATION, judged.as_str());
@@ -199,6 +214,9 @@ mod tests {
             .collect();
         let expected = [
             "/",
+            "/docs",
+            "/docs/page.js",
+            "/docs/style.css",
             "/health",
             "/identity/token",
             "/livez",

@@ -107,6 +107,10 @@ impl<'a> Call<'a> {
         Self::new(Method::POST, path).json(body)
     }
 
+    pub(crate) fn put(path: &[&'a str], body: &Value) -> Self {
+        Self::new(Method::PUT, path).json(body)
+    }
+
     pub(crate) fn delete(path: &[&'a str]) -> Self {
         Self::new(Method::DELETE, path)
     }

@@ -40,6 +40,18 @@ enum Action {
         #[command(flatten)]
         pages: Pages,
     },
+    /// Show the tags that a device subscribes to, or set them
+    Tag {
+        /// The user it belongs to
+        #[arg(long, value_name = "USER_ID")]
+        user: String,
+        /// Its device token
+        #[arg(long = "token", value_name = "TOKEN")]
+        device_token: String,
+        /// The tags from now on, separated by commas; "" for none. Without it they are shown
+        #[arg(long, value_name = "TAGS")]
+        set: Option<String>,
+    },
     /// Remove a device
     Unregister {
         /// The user it belongs to
@@ -69,9 +81,13 @@ struct Register {
     /// The app's version
     #[arg(long = "version", value_name = "VERSION")]
     app_version: Option<String>,
+    /// The tags that it subscribes to from now on, separated by commas; without it those that it has
+    #[arg(long, value_name = "TAGS")]
+    tags: Option<String>,
     /// CSV with a heading (user_id,token,platform and optionally environment,app_version), or NDJSON with the same
     /// names; "-" is standard input
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["device_token", "environment", "app_version"])]
+    #[arg(long, value_name = "FILE",
+        conflicts_with_all = ["device_token", "environment", "app_version", "tags"])]
     file: Option<PathBuf>,
     /// Form of the file; without it by the file's ending
     #[arg(long, requires = "file")]
@@ -118,6 +134,25 @@ impl DeviceCommand {
                 };
                 pages.print(&list, &client, options.json, terminal).await
             }
+            Action::Tag {
+                user,
+                device_token,
+                set,
+            } => {
+                let path = ["tenants", tenant.as_str(), "devices", &device_token, "tags"];
+                let call = match set {
+                    Some(tags) => Call::put(&path, &json!({"tags": listed(&tags)})),
+                    None => Call::get(&path),
+                };
+                let answer = client.call(call.query("user_id", Some(user))).await?;
+                if options.json {
+                    return Ok(terminal.line(render::json(&answer))?);
+                }
+                for tag in answer["tags"].as_array().into_iter().flatten() {
+                    terminal.line(render::cell(tag))?;
+                }
+                Ok(())
+            }
             Action::Unregister { user, device_token } => {
                 let path = ["tenants", tenant.as_str(), "devices", &device_token];
                 client
@@ -127,6 +162,12 @@ impl DeviceCommand {
             }
         }
     }
+}
+
+/// What stands between commas.
+fn listed(text: &str) -> Vec<&str> {
+    let parts = text.split(',').map(str::trim);
+    parts.filter(|part| !part.is_empty()).collect()
 }
 
 impl Register {
@@ -146,6 +187,9 @@ impl Register {
         });
         if let Some(environment) = self.environment {
             body["environment"] = Value::from(environment.as_str());
+        }
+        if let Some(tags) = &self.tags {
+            body["tags"] = json!(listed(tags));
         }
         let device = client
             .call(Call::post(&["tenants", tenant.as_str(), "devices"], &body))

@@ -28,6 +28,7 @@ mod records;
 mod render;
 mod simulate;
 mod status;
+mod tag;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,8 @@ enum Command {
     Tenant(tenant::TenantCommand),
     /// Devices of a tenant
     Device(device::DeviceCommand),
+    /// Tags that devices subscribe to
+    Tag(tag::TagCommand),
     /// Send notifications and see what became of them
     Push(push::PushCommand),
     /// Dead letters: what could not be sent for good
@@ -111,6 +114,7 @@ impl Cli {
             Command::Simulate(command) => server_runtime()?.block_on(command.run(terminal)),
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Tag(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Dead(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Org(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Audit(command) => client_runtime()?.block_on(command.run(terminal)),

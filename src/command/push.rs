@@ -33,7 +33,7 @@ pub(crate) struct PushCommand {
 enum Action {
     /// Send to every device of one user, or to one device token
     Send(Send),
-    /// Send to many users
+    /// Send to many users, or to all devices that fit
     Bulk(Bulk),
     /// Show what became of a notification so far
     Status(status::Status),
@@ -64,19 +64,70 @@ struct Send {
 }
 
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("audience").args(["users", "file"]).required(true)))]
+#[command(group(ArgGroup::new("audience").required(true).multiple(true)
+    .args(["users", "file", "everyone", "tag", "platform", "min_version", "below_version"])))]
 struct Bulk {
     /// The users, separated by commas
-    #[arg(long, value_name = "USER_IDS")]
+    #[arg(long, value_name = "USER_IDS", conflicts_with_all = ["everyone", "tag", "platform", "min_version",
+        "below_version"])]
     users: Option<String>,
     /// A file with one user a line; "-" is standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["users", "everyone", "tag", "platform",
+        "min_version", "below_version"])]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    selection: Selection,
     #[command(flatten)]
     content: Content,
     /// Repeat an interrupted bulk with the key it printed: what was accepted is not sent twice
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+}
+
+/// Devices that fit, in place of users.
+#[derive(Args, Debug, Default)]
+struct Selection {
+    /// All devices of the tenant
+    #[arg(long, conflicts_with_all = ["tag", "platform", "min_version", "below_version"])]
+    everyone: bool,
+    /// Devices that subscribe to this tag; several: to any of them
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Devices of this platform; several: of any of them
+    #[arg(long)]
+    platform: Vec<Platform>,
+    /// Devices whose app has this version or a later one
+    #[arg(long, value_name = "VERSION")]
+    min_version: Option<String>,
+    /// Devices whose app has an earlier version than this
+    #[arg(long, value_name = "VERSION")]
+    below_version: Option<String>,
+}
+
+impl Selection {
+    /// The request's `audience`, if one is described.
+    fn body(&self) -> Option<Value> {
+        let mut body = Map::new();
+        if self.everyone {
+            body.insert("everyone".into(), Value::from(true));
+        }
+        if !self.tag.is_empty() {
+            body.insert("tags".into(), json!(self.tag));
+        }
+        if !self.platform.is_empty() {
+            let platforms: Vec<&str> = self.platform.iter().map(|one| one.as_str()).collect();
+            body.insert("platforms".into(), json!(platforms));
+        }
+        let versions = [("min", &self.min_version), ("below", &self.below_version)];
+        let versions: Map<String, Value> = versions
+            .into_iter()
+            .filter_map(|(name, version)| Some((name.into(), json!(version.as_ref()?))))
+            .collect();
+        if !versions.is_empty() {
+            body.insert("app_versions".into(), Value::Object(versions));
+        }
+        (!body.is_empty()).then_some(Value::Object(body))
+    }
 }
 
 /// Decides the provider.
@@ -206,6 +257,9 @@ impl Bulk {
         fresh: String,
     ) -> Result<(), Error> {
         let key = self.idempotency_key.clone().unwrap_or(fresh);
+        if let Some(audience) = self.selection.body() {
+            return self.select(audience, &key, sender, terminal).await;
+        }
         let mut upload = Upload {
             sender,
             content: self.content.fields(),
@@ -252,6 +306,41 @@ impl Bulk {
             )));
         }
         Ok(())
+    }
+}
+
+impl Bulk {
+    /// One request, however many devices fit.
+    async fn select(
+        self,
+        audience: Value,
+        key: &str,
+        sender: &Sender,
+        terminal: &mut Terminal,
+    ) -> Result<(), Error> {
+        let mut body = self.content.fields();
+        body.insert("audience".into(), audience);
+        let path = ["tenants", sender.tenant.as_str(), "notify", "bulk"];
+        let call = Call::post(&path, &Value::Object(body)).idempotency_key(Some(key.to_owned()));
+        let answer = match sender.client.call(call).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // Without an answer nobody knows whether it was accepted.
+                if error.is_temporary() {
+                    terminal.note(format!("repeat with --idempotency-key {key}"))?;
+                }
+                return Err(error);
+            }
+        };
+        let id = render::cell(&answer["message_id"]);
+        terminal.line(if sender.json {
+            answer.to_string()
+        } else {
+            id.clone()
+        })?;
+        Ok(terminal.note(format!(
+            "accepted and stored; how many devices fit tells: clarion push status {id}"
+        ))?)
     }
 }
 

@@ -251,6 +251,7 @@ pub(crate) struct Retention {
     pub(crate) dead: Duration,
     pub(crate) idempotency: Duration,
     pub(crate) audit: Duration,
+    pub(crate) analytics: Duration,
     pub(crate) events: Duration,
 }
 
@@ -262,6 +263,7 @@ impl Retention {
             dead: from.duration("retention.dead", HOUR..=365 * DAY),
             idempotency: from.duration("retention.idempotency", HOUR..=7 * DAY),
             audit: from.duration("retention.audit", DAY..=3650 * DAY),
+            analytics: from.duration("retention.analytics", DAY..=800 * DAY),
             events: from.duration("retention.events", MINUTE..=7 * DAY),
         };
         from.contradiction(

@@ -41,6 +41,7 @@ pub(super) fn engine_options(
             dead: config.retention.dead,
             idempotency: config.retention.idempotency,
             audit: config.retention.audit,
+            analytics: config.retention.analytics,
         },
         events_kept: config.retention.events,
         grace: config.server.shutdown_grace,

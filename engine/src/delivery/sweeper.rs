@@ -30,6 +30,8 @@ pub struct Retention {
     pub idempotency: Duration,
     /// The audit log, and counts of what API keys were used for.
     pub audit: Duration,
+    /// Daily counts of tenants.
+    pub analytics: Duration,
 }
 
 impl Default for Retention {
@@ -41,6 +43,7 @@ impl Default for Retention {
             dead: hours(14 * 24),
             idempotency: hours(24),
             audit: hours(365 * 24),
+            analytics: hours(100 * 24),
         }
     }
 }
@@ -80,6 +83,7 @@ impl Sweeper {
             dead,
             idempotency,
             audit,
+            analytics,
         } = self.retention;
         SweepHorizon {
             receipts: before(receipts),
@@ -88,6 +92,7 @@ impl Sweeper {
             idempotency: before(idempotency),
             audit: before(audit),
             expired: now,
+            analytics: before(analytics),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::limits::{COLLAPSE_ID_MAX, USER_ID_MAX};
+use crate::limits::{COLLAPSE_ID_MAX, TAG_NAME_MAX, USER_ID_MAX};
 use crate::model::{ApnsOverride, Notification, Options, Platform, PushType, WireError};
 use crate::provider::{self, EncodeError};
 
@@ -197,6 +197,21 @@ pub fn check_user_id(user_id: &str) -> Result<(), &'static str> {
         "" => Err("a user id has 1 to 256 bytes"),
         long if long.len() > USER_ID_MAX => Err("a user id has 1 to 256 bytes"),
         text if text.chars().any(char::is_control) => Err("a user id holds no control characters"),
+        _ => Ok(()),
+    }
+}
+
+/// Checks the name of a tag.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_tag(name: &str) -> Result<(), &'static str> {
+    match name {
+        "" => Err("the name of a tag has 1 to 128 bytes"),
+        long if long.len() > TAG_NAME_MAX => Err("the name of a tag has 1 to 128 bytes"),
+        text if text.chars().any(char::is_control) => {
+            Err("the name of a tag holds no control characters")
+        }
         _ => Ok(()),
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Submission ── check_content ── backlog ─┬─ ≤ 500 entries: one Job, published and confirmed
-//!                                         └─ more: notification row and pages in one transaction, feeder woken
+//!                                         ├─ more: notification row and pages in one transaction, feeder woken
+//!                                         └─ a selection: notification row and description, feeder woken
 //! ```
 
 mod backlog;
@@ -28,22 +29,25 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::broker::{self, Broker, Publish, QueueName};
-use crate::limits::{JOB_ENTRIES_MAX, TTL_DEFAULT, TTL_MAX};
+use crate::limits::{JOB_ENTRIES_MAX, SELECTIONS_OPEN_MAX, TTL_DEFAULT, TTL_MAX};
 use crate::model::{
     Audience, Content, Entry, Envelope, Job, Lane, Millis, Notification, NotificationId, Options,
-    encode_entries,
+    Selection, encode_entries,
 };
 use crate::store::{self, NotificationStatus, PageOfEntries, Store, Writer};
 
 pub use crate::provider::StoredCredential;
 use backlog::Backlog;
-pub use check::{Refusal, check_content, check_user_id};
+pub use check::{Refusal, check_content, check_tag, check_user_id};
 pub use credential::{CheckedCredential, CredentialRefusal, check_credential, credential_id};
 pub use device_token::{DeviceTokenError, check_device_token};
 pub use reason::{Reason, given_up, nobody};
 pub use replay::Replayed;
 pub use take::{Incoming, Trust, Verdict};
 pub use validate::validate_request;
+
+/// What a refused caller with too many selections is told to wait.
+const SELECTIONS_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// What a face hands in: already read and validated field by field.
 #[derive(Clone, Debug)]
@@ -56,7 +60,7 @@ pub struct Submission {
     pub options: Options,
     /// Priority class.
     pub lane: Lane,
-    /// For whom; at least one entry.
+    /// For whom; at least one entry, or a selection.
     pub audience: Audience,
     /// Until when it is worth sending.
     pub expiry: Expiry,
@@ -88,7 +92,7 @@ pub enum Expiry {
 pub struct Receipt {
     /// The notification.
     pub id: NotificationId,
-    /// How many entries were accepted.
+    /// How many entries were accepted; 0 of a selection, whose entries the status tells as it is paged.
     pub entries: u64,
 }
 
@@ -127,6 +131,14 @@ pub enum Error {
         queued: u64,
         /// How many may be.
         limit: u64,
+        /// When another try is worth it.
+        retry_after: Duration,
+    },
+    /// Too many selections of this tenant are not paged to their end; nothing was stored.
+    #[error(
+        "the tenant has {SELECTIONS_OPEN_MAX} open audiences that are not sent to their end: send again later"
+    )]
+    SelectionsFull {
         /// When another try is worth it.
         retry_after: Duration,
     },
@@ -216,10 +228,15 @@ impl Intake {
         let (notification, audience) = self.notification(submission)?;
         let (id, entries) = (notification.id, audience.len() as u64);
         self.admit(&notification, &audience, entries, now).await?;
-        if audience.len() <= JOB_ENTRIES_MAX {
-            self.publish(notification, audience, recheck).await?;
-        } else {
-            self.store_pages(&notification, audience, recheck).await?;
+        match audience {
+            Audience::Selection(selection) => {
+                self.store_selection(&notification, &selection, recheck)
+                    .await?;
+            }
+            listed if listed.len() <= JOB_ENTRIES_MAX => {
+                self.publish(notification, listed, recheck).await?;
+            }
+            listed => self.store_pages(&notification, listed, recheck).await?,
         }
         Ok(Receipt { id, entries })
     }
@@ -301,6 +318,28 @@ impl Intake {
     ) -> Result<(), Error> {
         let pages = pages_of(audience);
         match self.store.create_notification(notification, &pages).await {
+            // The request that is taken over had stored it already.
+            Err(store::Error::Conflict(_)) if recheck => {}
+            Err(store::Error::NotFound(_)) => return Err(Error::UnknownTenant),
+            answer => answer?,
+        }
+        self.feeder.notify_one();
+        Ok(())
+    }
+
+    async fn store_selection(
+        &self,
+        notification: &Notification,
+        selection: &Selection,
+        recheck: bool,
+    ) -> Result<(), Error> {
+        // What is not paged yet is in no backlog; so that not everything is a selection, their number is bounded.
+        let open = self.store.open_selections(&notification.tenant).await?;
+        if !recheck && open >= SELECTIONS_OPEN_MAX {
+            let retry_after = SELECTIONS_RETRY_AFTER;
+            return Err(Error::SelectionsFull { retry_after });
+        }
+        match self.store.create_selection(notification, selection).await {
             // The request that is taken over had stored it already.
             Err(store::Error::Conflict(_)) if recheck => {}
             Err(store::Error::NotFound(_)) => return Err(Error::UnknownTenant),

@@ -114,7 +114,10 @@ impl From<Error> for Stop {
             Error::Suspended => whole(Reason::TenantSuspended, &error),
             // To try it again would block whatever is behind it, for ever.
             Error::Store(store::Error::Data(_)) => whole(Reason::Unrecordable, &error),
-            Error::BacklogFull { .. } | Error::Queue(_) | Error::Store(_) => Self::Failed(error),
+            Error::BacklogFull { .. }
+            | Error::SelectionsFull { .. }
+            | Error::Queue(_)
+            | Error::Store(_) => Self::Failed(error),
         }
     }
 }

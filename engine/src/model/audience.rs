@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Selection;
+
 /// A device's row id in its store; 0 is a device token that was given directly and is not registered.
 pub type DeviceId = i64;
 
@@ -197,36 +199,45 @@ pub enum Audience {
     Users(Vec<Box<str>>),
     /// Exactly these device tokens, registered or not.
     DeviceTokens(Vec<Address>),
+    /// The registered devices that fit, as they stand when the engine comes to them; nobody lists them before.
+    Selection(Selection),
 }
 
 impl Audience {
-    /// How many entries it has.
+    /// How many entries it lists; a selection lists none.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::Users(users) => users.len(),
             Self::DeviceTokens(addresses) => addresses.len(),
+            Self::Selection(_) => 0,
         }
     }
 
-    /// Whether nobody is meant.
+    /// Whether nobody can be meant.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        match self {
+            Self::Selection(_) => false,
+            Self::Users(_) | Self::DeviceTokens(_) => self.len() == 0,
+        }
     }
 
-    /// The platforms that it names: those of its device tokens; users may have any, which is `None`.
+    /// The platforms that it names: those of its device tokens or of its description; users may have any, which is `None`.
     #[must_use]
     pub fn platforms(&self) -> Option<Vec<Platform>> {
-        let Self::DeviceTokens(addresses) = self else {
-            return None;
+        let addresses = match self {
+            Self::Users(_) => return None,
+            Self::Selection(selection) if selection.platforms.is_empty() => return None,
+            Self::Selection(selection) => return Some(selection.platforms.clone()),
+            Self::DeviceTokens(addresses) => addresses,
         };
         let all = [Platform::Ios, Platform::Watchos, Platform::Android].into_iter();
         let is_named = |platform: &Platform| addresses.iter().any(|to| to.platform == *platform);
         Some(all.filter(is_named).collect())
     }
 
-    /// The entries with their ordinals.
+    /// The entries that it lists, with their ordinals.
     pub fn into_entries(self) -> Box<dyn Iterator<Item = Entry> + Send> {
         let ordinal = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
         match self {
@@ -242,6 +253,7 @@ impl Audience {
                     target: Target::Device(address),
                 },
             )),
+            Self::Selection(_) => Box::new(std::iter::empty()),
         }
     }
 }

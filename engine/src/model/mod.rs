@@ -10,6 +10,7 @@ mod ids;
 mod job;
 mod notification;
 mod outcome;
+mod selection;
 mod wire;
 
 pub use audience::{
@@ -23,6 +24,7 @@ pub use notification::{
     Notification, Options, Priority, PushType,
 };
 pub use outcome::{Counts, FinalState, Outcome, Processed, Reason, ThrottleScope};
+pub use selection::{Candidate, SelectedPage, Selection, VersionRange, is_version};
 pub use wire::{Envelope, WireError, decode_entries, encode_entries};
 
 /// Unix time in milliseconds.

@@ -38,7 +38,8 @@ pub trait Control: Send + Sync {
 
     /// Deletes what is older than its retention, in small batches (at most `batch` rows of each table a call): receipts
     /// before `receipts`, payloads of finished notifications before `payloads`, dead rows before `dead`, idempotency rows
-    /// before `idempotency`, audit rows and usage before `audit`, keys and refresh tokens that ended before `expired`. Returns the number of rows deleted; call again until 0.
+    /// before `idempotency`, audit rows and usage before `audit`, keys and refresh tokens that ended before `expired`, daily
+    /// counts before `analytics`. Returns the number of rows deleted; call again until 0.
     async fn sweep(&self, horizon: &SweepHorizon, batch: u32) -> Result<u64, Error>;
 
     /// Whether a write would succeed now.
@@ -63,4 +64,6 @@ pub struct SweepHorizon {
     pub audit: Millis,
     /// What ends at a time of its own: API keys and refresh tokens.
     pub expired: Millis,
+    /// Daily counts.
+    pub analytics: Millis,
 }

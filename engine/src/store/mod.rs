@@ -5,6 +5,7 @@
 //! it has one, and every table leads its keys with the tenant.
 
 mod accounts;
+mod analytics;
 mod api_keys;
 mod audit;
 mod block;
@@ -15,6 +16,7 @@ mod dead;
 mod devices;
 mod iam;
 mod idempotency;
+mod installations;
 mod log;
 mod notifications;
 mod orgs;
@@ -24,7 +26,9 @@ pub mod postgres;
 mod rates;
 mod records;
 mod revocations;
+mod selections;
 pub mod sqlite;
+mod tags;
 mod turns;
 mod waiting;
 
@@ -33,6 +37,7 @@ use std::fmt;
 use thiserror::Error;
 
 pub use accounts::{Accounts, CredentialKind, CredentialRecord, Tenant, TenantLimits, TenantPatch};
+pub use analytics::{Analytics, DailyCounts, Day};
 pub use api_keys::{ApiKeyPatch, ApiKeyRecord, ApiKeys, KeyUse, Usage, day_of};
 pub use audit::{Audit, AuditEntry, AuditRow};
 pub use control::{Control, ControlState, Suspension, SweepHorizon};
@@ -40,6 +45,7 @@ pub use dead::{Dead, DeadFilter, DeadOrigin, DeadRow, NewDead, RequestOrigin};
 pub use devices::{Devices, PruneCandidate, Registration, ResolvedDevice, UserCursor};
 pub use iam::{Iam, IamKeyRecord, IamOwner, RefreshToken, Refreshed, ServiceIdRecord};
 pub use idempotency::{Begun, Idempotency, StoredAnswer};
+pub use installations::{Installation, Installations, PutInstallation};
 pub use notifications::{
     FailureRow, NotificationState, NotificationStatus, Notifications, PageOfEntries,
 };
@@ -52,6 +58,8 @@ pub use records::{
     Writer,
 };
 pub use revocations::{Revocation, Revocations};
+pub use selections::Selections;
+pub use tags::{Subscribed, Subscription, SubscriptionFilter, Tag, TagAndDevice, Tags};
 pub use waiting::{Waiting, WaitingRow, WaitingWhy};
 
 /// Why the store could not do something.
@@ -123,9 +131,13 @@ pub trait Store:
     + Iam
     + Audit
     + Devices
+    + Installations
+    + Tags
     + Notifications
+    + Selections
     + Pages
     + Records
+    + Analytics
     + Outbox
     + Waiting
     + Dead

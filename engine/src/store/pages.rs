@@ -26,7 +26,8 @@ pub struct ReservedPage {
 pub trait Pages: Send + Sync {
     /// Reserves up to `max` pages of running notifications, oldest page first within a notification and the tenants in
     /// turn, such that no notification has more than `ahead` pages reserved or fed. Stale pages
-    /// are handed out again with `recheck`.
+    /// are handed out again with `recheck`. Pages of selections are written here, from the devices that come next, in the
+    /// transaction that moves on; where none of the devices looked at fits, there is another transaction.
     async fn reserve_pages(
         &self,
         ahead: u32,

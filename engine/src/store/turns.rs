@@ -19,6 +19,8 @@ pub(super) struct Choice {
     pub(super) notification: NotificationId,
     pub(super) page: u32,
     pub(super) recheck: bool,
+    /// It is a selection's and not written yet.
+    pub(super) is_open: bool,
 }
 
 impl Choice {
@@ -32,6 +34,8 @@ pub(super) struct Room {
     pub(super) notification: NotificationId,
     pub(super) next: u32,
     pub(super) pages: u32,
+    /// It is a selection: its pages are written when it is their turn.
+    pub(super) is_open: bool,
 }
 
 /// One page of each tenant in turn, and within a tenant of each notification in turn, until `max` are dealt.
@@ -52,6 +56,7 @@ pub(super) fn deal_pages(
             notification: room.notification,
             page: room.next,
             recheck: false,
+            is_open: room.is_open,
         });
         (room.next, room.pages) = (room.next + 1, room.pages - 1);
         if room.pages > 0 {
@@ -60,6 +65,21 @@ pub(super) fn deal_pages(
         tenants.push_back((tenant, rooms));
     }
     dealt
+}
+
+/// How many pages of each notification are chosen, with one of them.
+pub(super) fn in_all(chosen: &[Choice]) -> Vec<(&Choice, u32)> {
+    let mut all: Vec<(&Choice, u32)> = Vec::new();
+    for choice in chosen {
+        let known = all.iter_mut().find(|(one, _)| {
+            one.notification == choice.notification && one.tenant == choice.tenant
+        });
+        match known {
+            Some((_, pages)) => *pages += 1,
+            None => all.push((choice, 1)),
+        }
+    }
+    all
 }
 
 /// One row of each queue in turn until `max` are dealt.
@@ -93,6 +113,7 @@ mod tests {
             notification: NotificationId(Uuid::from_u128(id)),
             next,
             pages,
+            is_open: false,
         };
         let tenants = VecDeque::from([
             (

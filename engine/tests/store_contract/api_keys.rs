@@ -172,6 +172,7 @@ async fn ended_keys_and_old_counts_are_swept(place: Place) {
         .await
         .unwrap();
     let horizon = |expired, audit| SweepHorizon {
+        analytics: 0,
         receipts: 0,
         payloads: 0,
         dead: 0,

@@ -56,6 +56,7 @@ async fn the_log_is_read_backwards_by_organisation_and_swept_by_age(place: Place
     let rest = store.audit(&acme, page[1].id, 2).await.unwrap();
     assert_eq!(targets(&rest), ["key_id=1 \0"]);
     let horizon = SweepHorizon {
+        analytics: 0,
         receipts: 0,
         payloads: 0,
         dead: 0,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accounts;
+mod analytics;
 mod api_keys;
 mod audit;
 mod devices;
@@ -19,7 +20,9 @@ mod rates;
 mod records;
 mod rest;
 mod revocations;
+mod selections;
 mod sqlite_file;
+mod tags;
 
 /// Runs clauses on every implementation.
 macro_rules! contract {

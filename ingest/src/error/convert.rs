@@ -103,7 +103,8 @@ impl From<intake::Error> for ApiError {
             intake::Error::Refused(refusal) => refusal.into(),
             intake::Error::UnknownTenant => Self::not_found("tenant"),
             intake::Error::Suspended => Self::new(Kind::Forbidden, error.to_string()),
-            intake::Error::BacklogFull { retry_after, .. } => {
+            intake::Error::BacklogFull { retry_after, .. }
+            | intake::Error::SelectionsFull { retry_after } => {
                 Self::new(Kind::LimitReached, error.to_string()).retry_after(retry_after)
             }
             intake::Error::Queue(_) => {

@@ -1,14 +1,17 @@
 //! `…/devices`: registration (one or many), lists, unregistration.
 //! It must not know how a user's devices are found when something is sent.
 
+use std::collections::BTreeMap;
+
 use clarion_engine::intake::request::{default_environment, environment_of, unreadable};
 use clarion_engine::intake::{DeviceTokenError, check_device_token, check_user_id};
-use clarion_engine::limits::REGISTRATIONS_MAX;
-use clarion_engine::model::{Device, Environment, Platform};
+use clarion_engine::limits::{DEVICE_TAGS_MAX, REGISTRATIONS_MAX};
+use clarion_engine::model::{Device, DeviceId, Environment, Platform};
 use clarion_engine::store::Registration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::tags::check_tags;
 use crate::answer::{Answer, rfc3339};
 use crate::call::{TenantCall, query_error};
 use crate::error::{ApiError, FieldError, Kind, Step};
@@ -36,7 +39,13 @@ pub(crate) struct RegisterDeviceRequest {
     /// `production` or `sandbox`, for Apple; the tenant's default when absent.
     #[schema(value_type = Option<String>, example = "production")]
     environment: Option<Environment>,
+    /// The device subscribes to exactly these tags from now on; it keeps those that it has when absent.
+    #[schema(value_type = Option<Vec<String>>, max_items = 100)]
+    tags: Option<Bounded<Box<str>, DEVICE_TAGS_MAX>>,
 }
+
+/// A device as it registers, with the tags that it asks for.
+type Wanted = (Registration, Option<Vec<Box<str>>>);
 
 /// Devices to be registered, all or none.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -90,17 +99,27 @@ pub(crate) struct UnregisteredDevice {
 pub(crate) async fn register(mut call: TenantCall) -> Result<Answer, ApiError> {
     let request: RegisterDeviceRequest = call.json().await?;
     let default = default_environment(call.row().await?.use_sandbox);
-    let registration = request.check(None, default)?;
-    let devices = call
-        .app
-        .store
-        .register(&call.tenant, &[registration], call.now)
-        .await?;
-    let device = devices
-        .into_iter()
-        .next()
-        .ok_or_else(|| ApiError::not_found("device"))?;
+    let wanted = request.check(None, default)?;
+    let device = register_all(&call, vec![wanted]).await?.into_iter().next();
+    let device = device.ok_or_else(|| ApiError::not_found("device"))?;
     Answer::json(&DeviceBody::from(device))
+}
+
+/// Registers devices, all or none; then their tags follow. Whoever sees that fail sends the same again.
+async fn register_all(call: &TenantCall, wanted: Vec<Wanted>) -> Result<Vec<Device>, ApiError> {
+    let (registrations, tags): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let (store, tenant) = (&call.app.store, &call.tenant);
+    let devices = store.register(tenant, &registrations, call.now).await?;
+    // Of two registrations of one device token the later counts.
+    let asked = devices.iter().map(|device| device.id).zip(tags);
+    let asked: BTreeMap<DeviceId, Vec<Box<str>>> = asked
+        .filter_map(|(device, tags)| Some((device, tags?)))
+        .collect();
+    if !asked.is_empty() {
+        let asked: Vec<_> = asked.into_iter().collect();
+        store.retag(tenant, &asked, call.now).await?;
+    }
+    Ok(devices)
 }
 
 /// Register many devices, all or none.
@@ -114,19 +133,16 @@ pub(crate) async fn register_bulk(mut call: TenantCall) -> Result<Answer, ApiErr
     let default = default_environment(call.row().await?.use_sandbox);
     let devices = request.devices.0.into_iter().enumerate();
     let devices = devices.map(|(index, Object(device))| device.check(Some(index), default));
-    let registrations = devices.collect::<Result<Vec<_>, _>>()?;
-    if registrations.is_empty() {
+    let wanted = devices.collect::<Result<Vec<_>, _>>()?;
+    let registered = wanted.len();
+    if wanted.is_empty() {
         let loc = ["body".into(), "devices".into()];
         return Err(ApiError::field(FieldError::value(
             loc,
             "give at least one device",
         )));
     }
-    call.app
-        .store
-        .register(&call.tenant, &registrations, call.now)
-        .await?;
-    let registered = registrations.len();
+    register_all(&call, wanted).await?;
     Answer::json(&RegisteredDevices { registered })
 }
 
@@ -189,13 +205,13 @@ pub(crate) async fn unregister(call: TenantCall) -> Result<Answer, ApiError> {
 
 impl RegisterDeviceRequest {
     /// `index` is its place in a list.
-    fn check(self, index: Option<usize>, default: Environment) -> Result<Registration, ApiError> {
+    fn check(self, index: Option<usize>, default: Environment) -> Result<Wanted, ApiError> {
+        let mut at = vec![Step::from("body")];
+        if let Some(index) = index {
+            at.extend(["devices".into(), index.into()]);
+        }
         let refused = |field: &'static str, problem: &'static str| {
-            let mut loc = vec![Step::from("body")];
-            if let Some(index) = index {
-                loc.extend(["devices".into(), index.into()]);
-            }
-            loc.push(field.into());
+            let loc = at.iter().cloned().chain([field.into()]);
             ApiError::field(FieldError::value(loc, problem))
         };
         check_user_id(&self.user_id).map_err(|problem| refused("user_id", problem))?;
@@ -208,15 +224,18 @@ impl RegisterDeviceRequest {
             let problem = "has at most 64 bytes and no control characters";
             return Err(refused("app_version", problem));
         }
+        let tags = self.tags.map(|Bounded(tags)| tags);
+        check_tags(tags.as_deref().unwrap_or_default(), &at)?;
         let device_token = check_device_token(self.platform, &self.token)
             .map_err(|error| bad_device_token(index, error))?;
-        Ok(Registration {
+        let registration = Registration {
             user_id: self.user_id,
             platform: self.platform,
             environment: environment_of(self.platform, self.environment, default),
             device_token,
             app_version: self.app_version,
-        })
+        };
+        Ok((registration, tags))
     }
 }
 

@@ -1,13 +1,16 @@
 //! The Notify face: its route table. Each file is the wire form and the handlers of one noun.
 //! It must not know how routes are authenticated, nor what happens behind the engine's door.
 
+pub(crate) mod analytics;
 pub(crate) mod api_keys;
 pub(crate) mod credentials;
 pub(crate) mod devices;
 pub(crate) mod notifications;
 mod presence;
 pub(crate) mod send;
+pub(crate) mod tags;
 pub(crate) mod tenants;
+pub(crate) mod unified;
 
 use clarion_auth::permission::Operation;
 
@@ -57,11 +60,27 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .tenant::<devices::__path_list, _, _>(Operation::ListDevices,
             &["/apps/{tenant}/devices"], devices::list)
         .tenant::<devices::__path_unregister, _, _>(Operation::UnregisterDevice,
-            &["/apps/{tenant}/devices/{token}"], devices::unregister);
+            &["/apps/{tenant}/devices/{token}"], devices::unregister)
+        .tenant::<tags::__path_list, _, _>(Operation::ListTags, &["/apps/{tenant}/tags"], tags::list)
+        .tenant::<tags::__path_put, _, _>(Operation::WriteTag,
+            &["/apps/{tenant}/tags/{tag}"], tags::put)
+        .tenant::<tags::__path_delete, _, _>(Operation::DeleteTag,
+            &["/apps/{tenant}/tags/{tag}"], tags::delete)
+        .tenant::<tags::__path_of_device, _, _>(Operation::ReadSubscriptions,
+            &["/apps/{tenant}/devices/{token}/tags"], tags::of_device)
+        .tenant::<tags::__path_put_of_device, _, _>(Operation::Subscribe,
+            &["/apps/{tenant}/devices/{token}/tags"], tags::put_of_device);
     routes
         .tenant::<send::__path_notify, _, _>(Operation::Send, &["/apps/{tenant}/notify"], send::notify)
         .tenant::<send::__path_notify_bulk, _, _>(Operation::SendBulk,
             &["/apps/{tenant}/notify/bulk"], send::notify_bulk)
+        .tenant::<unified::__path_unified, _, _>(Operation::Send,
+            &["/apps/{tenant}/notify/unified"], unified::unified)
+        .organisation::<unified::__path_short, _, _>(Operation::Send, &[], unified::short)
+        .tenant::<analytics::__path_read, _, _>(Operation::ReadAnalytics,
+            &["/apps/{tenant}/analytics"], analytics::read)
+        .tenant::<analytics::__path_time_series, _, _>(Operation::ReadAnalytics,
+            &["/apps/{tenant}/analytics/timeseries"], analytics::time_series)
         .tenant::<notifications::__path_status, _, _>(Operation::ReadNotification,
             &["/apps/{tenant}/notifications/{id}"], notifications::status)
         .tenant::<notifications::__path_failures, _, _>(Operation::ReadFailures,

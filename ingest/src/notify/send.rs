@@ -4,7 +4,7 @@
 use axum::body::Body;
 use bytes::Bytes;
 use clarion_engine::intake::request::{
-    Alert, Message, Named, RawDeviceToken, Said, SendOptions, default_environment,
+    Alert, Message, Named, RawDeviceToken, Said, SelectedAudience, SendOptions, default_environment,
 };
 use clarion_engine::intake::{self, Expiry, Submission};
 use clarion_engine::limits::{BULK_ENTRIES_MAX, JOB_ENTRIES_MAX};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::unified::{ShortResponse, UnifiedResponse};
 use crate::answer::Answer;
 use crate::call::TenantCall;
 use crate::error::{ApiError, Kind};
@@ -26,6 +27,8 @@ use crate::metrics;
 const RESULTS_PER_CHUNK: usize = 1_000;
 /// What a sender learns about a user without devices.
 const NO_DEVICE: &str = "the user has no registered device";
+/// What a sender learns about email.
+const NO_EMAIL: &str = "this server sends no email";
 
 /// A push to one user, or to device tokens.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -53,12 +56,15 @@ pub(crate) struct NotifyRequest {
 /// A push to many users, or to many device tokens.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct BulkRequest {
-    /// At most 100,000; required unless `device_tokens` is there.
+    /// At most 100,000; required unless `device_tokens` or `audience` is there.
     #[schema(value_type = Option<Vec<String>>, max_items = 100_000)]
     user_ids: Option<Bounded<Box<str>, BULK_ENTRIES_MAX>>,
     /// In place of `user_ids`: device tokens, registered or not.
     #[schema(value_type = Option<Vec<RawDeviceToken>>, max_items = 100_000)]
     device_tokens: Option<Bounded<Object<RawDeviceToken>, BULK_ENTRIES_MAX>>,
+    /// In place of both: registered devices that fit a description, however many.
+    #[schema(value_type = Option<SelectedAudience>)]
+    audience: Option<Object<SelectedAudience>>,
     #[schema(value_type = Option<Alert>)]
     alert: Option<Object<Alert>>,
     badge: Option<u32>,
@@ -71,6 +77,22 @@ pub(crate) struct BulkRequest {
     data: Option<Member<Map<String, Value>>>,
     #[schema(value_type = Option<SendOptions>)]
     options: Option<Object<SendOptions>>,
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// One push, to one user.
+    One,
+    /// A result for each entry.
+    Bulk,
+    /// A part for each channel.
+    Unified {
+        /// Email was asked for as well.
+        with_email: bool,
+    },
+    /// A success, or another status.
+    Short,
 }
 
 /// What became of one push.
@@ -87,11 +109,15 @@ pub(crate) struct NotifyResponse {
 /// What became of a bulk; all or nothing.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkResponse {
+    /// How many users or device tokens were named; 0 of an `audience`, whose status counts them as they are read.
     total: u64,
     success: u64,
     failed: u64,
-    /// One per user, each with the id of the whole notification.
+    /// One per user or device token, each with the id of the whole notification.
     results: Vec<NotifyResponse>,
+    /// The notification's id: where `GET …/notifications/{id}` answers.
+    #[schema(value_type = String)]
+    message_id: NotificationId,
 }
 
 /// What an answer says; small enough to be kept for a repetition.
@@ -103,11 +129,11 @@ enum Sent {
 }
 
 /// A request that is read and valid.
-struct Request {
+pub(super) struct Request {
     audience: Audience,
     message: Message,
     lane: Lane,
-    is_bulk: bool,
+    shape: Shape,
 }
 
 impl Request {
@@ -164,7 +190,7 @@ pub(crate) async fn notify(mut call: TenantCall) -> Result<Answer, ApiError> {
         data: wire.data,
         options: wire.options,
     };
-    let request = validate(&mut call, named, said, false).await?;
+    let request = validate(&mut call, named, said, Shape::One).await?;
     respond(&call, &held.bytes, request).await
 }
 
@@ -178,7 +204,7 @@ pub(crate) async fn notify_bulk(mut call: TenantCall) -> Result<Answer, ApiError
     let wire: BulkRequest = json::read(&held.bytes)?;
     let users = wire.user_ids.map(|list| list.0);
     let device_tokens = wire.device_tokens.map(|list| list.0);
-    let named = Named::choose(("user_ids", users), device_tokens)?;
+    let named = Named::choose_or_select(("user_ids", users), device_tokens, wire.audience)?;
     let most = call.app.config.bulk_entries_max;
     if named.len() > most {
         let detail = format!("a bulk has at most {most} recipients: send several");
@@ -192,15 +218,15 @@ pub(crate) async fn notify_bulk(mut call: TenantCall) -> Result<Answer, ApiError
         data: wire.data,
         options: wire.options,
     };
-    let request = validate(&mut call, named, said, true).await?;
+    let request = validate(&mut call, named, said, Shape::Bulk).await?;
     respond(&call, &held.bytes, request).await
 }
 
-async fn validate(
+pub(super) async fn validate(
     call: &mut TenantCall,
     named: Named,
     said: Said,
-    is_bulk: bool,
+    shape: Shape,
 ) -> Result<Request, ApiError> {
     let default = if named.needs_default_environment() {
         default_environment(call.row().await?.use_sandbox)
@@ -208,7 +234,7 @@ async fn validate(
         Environment::Production
     };
     let message = Message::try_from(said)?;
-    let usual = if is_bulk {
+    let usual = if shape == Shape::Bulk {
         Lane::Bulk
     } else {
         Lane::Transactional
@@ -217,12 +243,17 @@ async fn validate(
         audience: named.into_audience(default)?,
         lane: message.lane.unwrap_or(usual),
         message,
-        is_bulk,
+        shape,
     })
 }
 
 /// Sends once, whatever the caller repeats, and answers.
-async fn respond(call: &TenantCall, body: &[u8], request: Request) -> Result<Answer, ApiError> {
+pub(super) async fn respond(
+    call: &TenantCall,
+    body: &[u8],
+    request: Request,
+) -> Result<Answer, ApiError> {
+    let shape = request.shape;
     let (key, id, recheck) = match idempotency::begin(call, body).await? {
         Turn::Send {
             key,
@@ -232,7 +263,7 @@ async fn respond(call: &TenantCall, body: &[u8], request: Request) -> Result<Ans
         Turn::Replay(kept) => {
             let sent: Sent = serde_json::from_slice(&kept).map_err(|e| ApiError::internal(&e))?;
             return Ok(sent
-                .answer()?
+                .answer(shape)?
                 .with(REPLAYED, HeaderValue::from_static("true")));
         }
     };
@@ -242,7 +273,7 @@ async fn respond(call: &TenantCall, body: &[u8], request: Request) -> Result<Ans
                 let kept = serde_json::to_vec(&sent).map_err(|e| ApiError::internal(&e))?;
                 key.finish(call, kept).await;
             }
-            sent.answer()
+            sent.answer(shape)
         }
         // An earlier request with this key may have sent it, whatever this one met: then the row stays.
         (
@@ -265,7 +296,7 @@ async fn send(
     id: NotificationId,
     recheck: bool,
 ) -> Result<Sent, NotSent> {
-    let is_bulk = request.is_bulk;
+    let is_bulk = request.shape == Shape::Bulk;
     let asked = match &request.audience {
         Audience::Users(users) if !is_bulk && !recheck && call.app.config.check_devices => {
             users.first().cloned()
@@ -297,30 +328,42 @@ async fn send(
 }
 
 impl Sent {
-    fn answer(self) -> Result<Answer, ApiError> {
+    fn answer(self, shape: Shape) -> Result<Answer, ApiError> {
         let accepted = |id| NotifyResponse {
             success: true,
             message_id: Some(id),
             error: None,
         };
-        match self {
-            Self::One { id } => Answer::json(&accepted(id)),
-            Self::NoDevice => Answer::json(&NotifyResponse {
-                success: false,
-                message_id: None,
-                error: Some(NO_DEVICE),
-            }),
+        let refused = |error| NotifyResponse {
+            success: false,
+            message_id: None,
+            error: Some(error),
+        };
+        let (one, id) = match self {
+            Self::One { id } => (accepted(id), Some(id)),
+            Self::NoDevice => (refused(NO_DEVICE), None),
             Self::Bulk { id, entries } => {
                 let result = serde_json::to_string(&accepted(id));
                 let result = result.map_err(|error| ApiError::internal(&error))?;
-                Ok(Answer::stream(bulk_body(entries, &result)))
+                return Ok(Answer::stream(bulk_body(entries, &result, id)));
             }
+        };
+        match shape {
+            Shape::One | Shape::Bulk => Answer::json(&one),
+            Shape::Unified { with_email } => Answer::json(&UnifiedResponse {
+                push: one,
+                email: with_email.then(|| refused(NO_EMAIL)),
+            }),
+            Shape::Short => Answer::json(&ShortResponse {
+                success: true,
+                message_id: id.ok_or_else(|| ApiError::not_found("device of this user"))?,
+            }),
         }
     }
 }
 
 /// A [`BulkResponse`] with `entries` equal results, written piece by piece: whole it would take megabytes.
-fn bulk_body(entries: u64, result: &str) -> Body {
+fn bulk_body(entries: u64, result: &str, id: NotificationId) -> Body {
     let head = format!(r#"{{"total":{entries},"success":{entries},"failed":0,"results":["#);
     let chunk = Bytes::from(format!("{result},").repeat(RESULTS_PER_CHUNK));
     let width = result.len() + 1;
@@ -337,7 +380,7 @@ fn bulk_body(entries: u64, result: &str) -> Body {
             },
         )
     });
-    let tail = Bytes::from_static(b"]}");
+    let tail = Bytes::from(format!(r#"],"message_id":"{id}"}}"#));
     let all = std::iter::once(Bytes::from(head))
         .chain(pieces)
         .chain(std::iter::once(tail));
@@ -354,8 +397,11 @@ mod tests {
     #[tokio::test]
     async fn a_bulk_answer_has_one_result_per_entry() {
         let id = NotificationId(uuid::Uuid::from_u128(7));
-        for entries in [1, 2, 999, 1_000, 1_001, 2_500] {
-            let answer = Sent::Bulk { id, entries }.answer().unwrap().into_response();
+        for entries in [0, 1, 2, 999, 1_000, 1_001, 2_500] {
+            let answer = Sent::Bulk { id, entries }
+                .answer(Shape::Bulk)
+                .unwrap()
+                .into_response();
             let body = axum::body::to_bytes(answer.into_body(), usize::MAX)
                 .await
                 .unwrap();
@@ -365,7 +411,10 @@ mod tests {
                 (&body["total"], &body["success"]),
                 (&entries.into(), &entries.into())
             );
-            assert_eq!(body["results"][0]["message_id"], id.to_string());
+            assert_eq!(body["message_id"], id.to_string());
+            if entries > 0 {
+                assert_eq!(body["results"][0]["message_id"], id.to_string());
+            }
             assert_eq!(body["failed"], 0);
         }
     }

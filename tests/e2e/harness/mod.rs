@@ -5,6 +5,7 @@ mod backends;
 mod caller;
 mod poll;
 mod providers;
+mod python;
 mod rows;
 mod server;
 mod sizes;
@@ -20,6 +21,7 @@ pub(crate) use backends::{
 pub(crate) use caller::{Answer, Caller};
 pub(crate) use poll::{PATIENCE, until};
 pub(crate) use providers::{Providers, Tail};
+pub(crate) use python::{environment, run};
 pub(crate) use server::{Server, Setup, clarion};
 pub(crate) use sizes::{Draw, now_ms, seed, size};
 pub(crate) use tenant::{Calls, Tenant, apple, google, raw};

@@ -2,6 +2,7 @@
 //! It must not know how the server recovers; it sees HTTP answers and the receive log.
 
 mod ledger;
+mod selection;
 
 use std::time::Duration;
 

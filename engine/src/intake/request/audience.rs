@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 
 use super::json::Object;
 use super::problem::{PROBLEMS_MAX, Problem, ProblemKind, Step};
+use super::selection::SelectedAudience;
 use crate::intake::{check_device_token, check_user_id};
 use crate::limits::DEVICE_TOKEN_MAX;
-use crate::model::{Address, Audience, Environment, Platform};
+use crate::model::{Address, Audience, Environment, Platform, Selection};
 
 /// A device token that need not be registered.
 #[derive(Deserialize, ToSchema)]
@@ -33,13 +34,15 @@ impl std::fmt::Debug for RawDeviceToken {
     }
 }
 
-/// Whom a request names. Exactly one of the two is there.
+/// Whom a request names. Exactly one of them is there.
 #[derive(Debug)]
 pub enum Named {
     /// All devices of these users.
     Users(Vec<Box<str>>),
     /// Exactly these device tokens.
     DeviceTokens(Vec<Object<RawDeviceToken>>),
+    /// Whoever fits.
+    Selection(Selection),
 }
 
 impl Named {
@@ -69,26 +72,49 @@ impl Named {
         }
     }
 
-    /// How many entries it has.
+    /// As [`Named::choose`], where an audience may be described in place of both.
+    ///
+    /// # Errors
+    /// At most [`PROBLEMS_MAX`] problems.
+    pub fn choose_or_select(
+        users: (&'static str, Option<Vec<Box<str>>>),
+        device_tokens: Option<Vec<Object<RawDeviceToken>>>,
+        audience: Option<Object<SelectedAudience>>,
+    ) -> Result<Self, Vec<Problem>> {
+        let Some(Object(audience)) = audience else {
+            return Self::choose(users, device_tokens);
+        };
+        if users.1.is_some() || device_tokens.is_some() {
+            let problem = format!(
+                "give {}, device_tokens or audience, only one of them",
+                users.0
+            );
+            return Err(vec![Problem::value(["audience".into()], problem)]);
+        }
+        audience.check().map(Self::Selection)
+    }
+
+    /// How many entries it lists.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::Users(users) => users.len(),
             Self::DeviceTokens(device_tokens) => device_tokens.len(),
+            Self::Selection(_) => 0,
         }
     }
 
     /// Whether nobody is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        !matches!(self, Self::Selection(_)) && self.len() == 0
     }
 
     /// Whether Apple's environment must come from the tenant.
     #[must_use]
     pub fn needs_default_environment(&self) -> bool {
         match self {
-            Self::Users(_) => false,
+            Self::Users(_) | Self::Selection(_) => false,
             Self::DeviceTokens(device_tokens) => {
                 let lacks = |Object(raw): &Object<RawDeviceToken>| {
                     raw.platform.is_apple() && raw.environment.is_none()
@@ -105,6 +131,7 @@ impl Named {
     pub fn into_audience(self, default: Environment) -> Result<Audience, Vec<Problem>> {
         let device_tokens = match self {
             Self::Users(users) => return Ok(Audience::Users(users)),
+            Self::Selection(selection) => return Ok(Audience::Selection(selection)),
             Self::DeviceTokens(device_tokens) => device_tokens,
         };
         let mut addresses = Vec::with_capacity(device_tokens.len());
@@ -154,6 +181,7 @@ impl Named {
                 });
                 ("device_tokens", checked.take(PROBLEMS_MAX).collect())
             }
+            Self::Selection(_) => ("audience", Vec::new()),
         };
         if self.is_empty() {
             problems.push(Problem::value([list.into()], "give at least one recipient"));

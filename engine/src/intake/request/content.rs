@@ -26,6 +26,18 @@ pub struct Alert {
     body: Option<String>,
 }
 
+impl Alert {
+    /// A title and a body.
+    #[must_use]
+    pub fn new(title: Option<String>, body: Option<String>) -> Self {
+        Self {
+            title,
+            subtitle: None,
+            body,
+        }
+    }
+}
+
 /// How a push is said, beyond the documented fields. All optional.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct SendOptions {

@@ -7,8 +7,10 @@ pub mod json;
 mod problem;
 mod publish;
 mod scan;
+mod selection;
 
 pub use audience::{Named, RawDeviceToken, default_environment, environment_of, unreadable};
 pub use content::{Alert, ApnsBody, FcmBody, LiveActivityBody, Message, Said, SendOptions};
 pub use problem::{PROBLEMS_MAX, Problem, ProblemKind, Step};
 pub use publish::{PublishRequest, ReadRequest, VERSION, read_request};
+pub use selection::{AppVersions, SelectedAudience};

@@ -2,12 +2,13 @@
 //! waits, what died, what is told. It must not know of fencing: it sees only settlements whose part was taken.
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::super::changes::{Change, changes};
 use super::super::{Error, Failure, JobKey, Settlement, WaitingRow};
 use super::columns::{Coded, Id, column, int};
 use super::notifications::{FINISHED, RUNNING};
-use super::{dead, devices, outbox, pages, waiting};
+use super::{analytics, dead, devices, outbox, pages, waiting};
 use crate::model::Millis;
 
 // A notification that was published directly gets its row here: one page, which its first job closes. A row
@@ -68,7 +69,7 @@ pub(super) const STATEMENTS: &[&str] = &[COUNT, INSERT_FAILURES];
 pub(super) async fn apply(
     connection: &mut PgConnection,
     written: &[&Settlement],
-    now: Millis,
+    (process, now): (Uuid, Millis),
 ) -> Result<(), Error> {
     count(connection, written, now).await?;
     pages::end(connection, written, now).await?;
@@ -83,6 +84,7 @@ pub(super) async fn apply(
     for row in written.iter().filter_map(|s| s.dead.as_ref()) {
         dead::insert(connection, row, now).await?;
     }
+    analytics::count(connection, written, (process, now)).await?;
     outbox::insert(connection, written, now).await
 }
 

@@ -12,6 +12,7 @@ use super::super::{
 };
 use super::columns::{Coded, Columns, column, int};
 use super::session::{read, transact};
+use super::tags::untag;
 use super::{PostgresStore, require_tenant};
 use crate::model::{Device, DeviceId, Millis, Platform, TenantId};
 
@@ -40,7 +41,7 @@ FROM devices WHERE tenant = $1 AND id > $2 AND user_id = $4 AND pruned_at IS NUL
 
 const UNREGISTER: &str = "
 DELETE FROM devices WHERE tenant = $1 AND sha256(device_token) = sha256($2) AND device_token = $2
-    AND user_id = $3 AND pruned_at IS NULL";
+    AND user_id = $3 AND pruned_at IS NULL RETURNING id";
 
 // The limit keeps the users in the lead: one look for each of them, never one at all devices of the tenant.
 const HAVE_DEVICES: &str = "
@@ -140,13 +141,16 @@ impl Devices for PostgresStore {
         device_token: &str,
     ) -> Result<bool, Error> {
         transact!(self, |tx| {
-            let done = sqlx::query(UNREGISTER)
+            let gone: Option<DeviceId> = sqlx::query_scalar(UNREGISTER)
                 .bind(tenant.as_str())
                 .bind(device_token.as_bytes())
                 .bind(user_id.as_bytes())
-                .execute(&mut *tx)
+                .fetch_optional(&mut *tx)
                 .await?;
-            Ok(done.rows_affected() > 0)
+            if let Some(device) = gone {
+                untag(tx, tenant, device).await?;
+            }
+            Ok(gone.is_some())
         })
         .await
     }
@@ -309,11 +313,14 @@ ORDER BY d.tenant, d.device_token FOR NO KEY UPDATE OF d";
 
 // `coalesce` hides from the planner that an index over unpruned devices alone would do: it must go by the keys.
 const PRUNE: &str = "
-UPDATE devices AS d SET pruned_at = $5, prune_reason = v.reason
-FROM unnest($1::text[], $2::int8[], $3::int8[], $4::bytea[])
-    AS v (tenant, device, dead_since, reason)
-WHERE d.tenant = v.tenant AND d.id = v.device AND d.registered_at <= v.dead_since
-    AND coalesce(d.pruned_at, 0) = 0";
+WITH gone AS (UPDATE devices AS d SET pruned_at = $5, prune_reason = v.reason
+    FROM unnest($1::text[], $2::int8[], $3::int8[], $4::bytea[])
+        AS v (tenant, device, dead_since, reason)
+    WHERE d.tenant = v.tenant AND d.id = v.device AND d.registered_at <= v.dead_since
+        AND coalesce(d.pruned_at, 0) = 0 RETURNING d.tenant, d.id),
+untagged AS (DELETE FROM subscriptions AS s USING gone
+    WHERE s.tenant = gone.tenant AND s.device + 0 = gone.id)
+SELECT count(*) FROM gone";
 
 const MARK_SUSPECT: &str = "
 UPDATE devices AS d SET suspect_at = coalesce(d.suspect_at, $3)
@@ -340,7 +347,7 @@ pub(super) const STATEMENTS: &[&str] = &[
 ];
 
 /// A device of a tenant.
-type Key<'a> = (&'a str, DeviceId);
+pub(super) type Key<'a> = (&'a str, DeviceId);
 
 /// A device that the provider called dead.
 struct Gone<'a> {
@@ -438,7 +445,7 @@ async fn note(
 }
 
 /// Locks devices, so that several statements may change them.
-async fn lock(connection: &mut PgConnection, devices: &[Key<'_>]) -> Result<(), Error> {
+pub(super) async fn lock(connection: &mut PgConnection, devices: &[Key<'_>]) -> Result<(), Error> {
     sqlx::query(LOCK)
         .bind(column(devices, |(tenant, _)| *tenant))
         .bind(column(devices, |(_, device)| *device))
@@ -456,15 +463,15 @@ async fn prune(
     if gone.is_empty() {
         return Ok(0);
     }
-    let done = sqlx::query(PRUNE)
+    let pruned: i64 = sqlx::query_scalar(PRUNE)
         .bind(column(gone, |gone| gone.tenant))
         .bind(column(gone, |gone| gone.device))
         .bind(column(gone, |gone| gone.dead_since))
         .bind(column(gone, |gone| gone.reason))
         .bind(now)
-        .execute(connection)
+        .fetch_one(connection)
         .await?;
-    Ok(done.rows_affected())
+    Ok(u64::try_from(pruned).unwrap_or_default())
 }
 
 async fn mark(

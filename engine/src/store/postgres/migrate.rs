@@ -15,6 +15,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_dead_requests.sql"),
     include_str!("migrations/0003_outbox.sql"),
     include_str!("migrations/0004_credentials.sql"),
+    include_str!("migrations/0005_audience.sql"),
+    include_str!("migrations/0007_daily_counts.sql"),
 ];
 /// All migrations together take no longer, waits for another process's included.
 const MIGRATE_WITHIN: Duration = Duration::from_secs(10 * 60);

@@ -1,9 +1,10 @@
 //! The store of many machines: one PostgreSQL database that any number of processes share.
 //! It must not know who else reads the traits it implements; a file here belongs to the trait part of its
-//! name. Rows are locked in the order job records, notifications, pages, prune candidates, devices, waiting, and
+//! name. Rows are locked in the order job records, notifications, pages, prune candidates, devices, subscriptions, waiting, and
 //! by their keys within a table, so that two processes wait for each other in one direction only.
 
 mod accounts;
+mod analytics;
 mod api_keys;
 mod audit;
 mod columns;
@@ -13,6 +14,7 @@ mod dead;
 mod devices;
 mod iam;
 mod idempotency;
+mod installations;
 mod migrate;
 mod notifications;
 mod orgs;
@@ -24,8 +26,10 @@ mod purge;
 mod rates;
 mod records;
 mod revocations;
+mod selections;
 mod session;
 mod stale;
+mod tags;
 mod waiting;
 
 use std::fmt;

@@ -58,18 +58,11 @@ impl Notifications for PostgresStore {
         notification: &Notification,
         pages: &[PageOfEntries],
     ) -> Result<(), Error> {
-        let body =
-            serde_json::to_vec(notification).map_err(|error| Error::Data(Box::new(error)))?;
-        let body = body.as_slice();
+        let entries: u64 = pages.iter().map(|page| u64::from(page.entries)).sum();
+        let counts = (entries, int(pages.len() as u64));
         transact!(self, |tx| {
             require_tenant(tx, &notification.tenant).await?;
-            insert(tx, notification, pages).await?;
-            sqlx::query(INSERT_BODY)
-                .bind(notification.tenant.as_str())
-                .bind(Id(notification.id.0))
-                .bind(body)
-                .execute(&mut *tx)
-                .await?;
+            insert(tx, notification, counts).await?;
             sqlx::query(INSERT_PAGES)
                 .bind(notification.tenant.as_str())
                 .bind(Id(notification.id.0))
@@ -128,14 +121,15 @@ impl Notifications for PostgresStore {
     }
 }
 
-async fn insert(
+/// Writes a notification's row and its body.
+pub(super) async fn insert(
     connection: &mut PgConnection,
     notification: &Notification,
-    pages: &[PageOfEntries],
+    (entries, pages): (u64, i64),
 ) -> Result<(), Error> {
-    let entries: u64 = pages.iter().map(|page| u64::from(page.entries)).sum();
+    let body = serde_json::to_vec(notification).map_err(|error| Error::Data(Box::new(error)))?;
     // Nobody to send to: nothing will ever end, so it has ended.
-    let (state, finished_at) = if pages.is_empty() {
+    let (state, finished_at) = if pages == 0 {
         (FINISHED, Some(notification.created_at))
     } else {
         (RUNNING, None)
@@ -149,12 +143,18 @@ async fn insert(
         .bind(notification.expires_at)
         .bind(finished_at)
         .bind(int(entries))
-        .bind(int(pages.len() as u64))
-        .execute(connection)
+        .bind(pages)
+        .execute(&mut *connection)
         .await?;
     if done.rows_affected() == 0 {
         return Err(Error::Conflict("the notification id exists"));
     }
+    sqlx::query(INSERT_BODY)
+        .bind(notification.tenant.as_str())
+        .bind(Id(notification.id.0))
+        .bind(body)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

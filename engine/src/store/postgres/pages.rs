@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::super::turns::{Choice, Room, deal_pages};
+use super::super::selections::PAGES_OPEN;
+use super::super::turns::{Choice, Room, deal_pages, in_all};
 use super::super::{Error, JobKey, Pages, ReservedPage, Settlement, StalePages};
 use super::columns::{Columns, Id, column, int};
 use super::session::transact;
-use super::{PostgresStore, stale};
+use super::{PostgresStore, selections, stale};
 use crate::model::{Millis, Notification, NotificationId, TenantId, decode_entries};
 
 // Tenants with a page to reserve, from the one after whom it is the turn on. The index is walked from tenant
@@ -32,7 +33,7 @@ WHERE walk.tenant <= $2 LIMIT $4";
 
 const NOTIFICATIONS_TO_FEED: &str = "
 SELECT t.tenant, n.id, n.pages_next, least(n.pages_total - n.pages_next,
-    $2 - (n.pages_next - n.pages_ended))
+    $2 - (n.pages_next - n.pages_ended)), n.pages_total = $4
 FROM unnest($1::text[]) WITH ORDINALITY AS t (tenant, turn)
 CROSS JOIN LATERAL (SELECT * FROM notifications n
     WHERE n.tenant = t.tenant AND n.pages_next < n.pages_total
@@ -44,7 +45,7 @@ ORDER BY t.turn, n.pages_next - n.pages_ended, n.id";
 // left is read.
 const LOCK_NOTIFICATIONS: &str = "
 SELECT n.tenant, n.id, n.pages_next, least(n.pages_total - n.pages_next,
-    $3 - (n.pages_next - n.pages_ended))
+    $3 - (n.pages_next - n.pages_ended)), n.pages_total = $4
 FROM unnest($1::text[], $2::uuid[]) AS v (tenant, id)
 JOIN notifications n ON n.tenant = v.tenant AND n.id = v.id
 WHERE n.pages_next < n.pages_total AND n.pages_next - n.pages_ended < $3
@@ -113,27 +114,12 @@ impl Pages for PostgresStore {
         stale: StalePages,
         now: Millis,
     ) -> Result<Vec<ReservedPage>, Error> {
-        let after = self.turn(|turns| turns.pages.clone());
-        let after = after.as_str();
-        let (pages, last_served) = transact!(self, |tx| {
-            // Notifications are locked before pages, as a commit does.
-            let stuck = stale::find(tx, stale, max, now).await?;
-            let left = max.saturating_sub(u32::try_from(stuck.len()).unwrap_or(u32::MAX));
-            let fresh = fresh_pages(tx, ahead, left, after).await?;
-            let last_served = fresh.last().map(|choice| choice.tenant.as_str().to_owned());
-            let mut chosen = stale::lock_found(tx, stuck, stale).await?;
-            chosen.extend(fresh);
-            if chosen.is_empty() {
-                return Ok((Vec::new(), None));
+        loop {
+            let (pages, is_done) = self.reserve_once(ahead, max, stale, now).await?;
+            if is_done || !pages.is_empty() {
+                return Ok(pages);
             }
-            mark(tx, RESERVE, &column(&chosen, Choice::key), now).await?;
-            Ok((read_pages(tx, &chosen).await?, last_served))
-        })
-        .await?;
-        if let Some(tenant) = last_served {
-            self.turn(|turns| turns.pages = tenant);
         }
-        Ok(pages)
     }
 
     async fn mark_fed(
@@ -145,6 +131,56 @@ impl Pages for PostgresStore {
         let pages = pages.as_slice();
         transact!(self, |tx| { mark(tx, MARK_FED, pages, now).await }).await
     }
+}
+
+impl PostgresStore {
+    /// One transaction of a reservation. Without pages there may be some yet, unless it is done: of the devices that a
+    /// selection was offered none may have fitted.
+    async fn reserve_once(
+        &self,
+        ahead: u32,
+        max: u32,
+        stale: StalePages,
+        now: Millis,
+    ) -> Result<(Vec<ReservedPage>, bool), Error> {
+        let after = self.turn(|turns| turns.pages.clone());
+        let after = after.as_str();
+        let (pages, last_served) = transact!(self, |tx| {
+            // Notifications are locked before pages, as a commit does.
+            let stuck = stale::find(tx, stale, max, now).await?;
+            let left = max.saturating_sub(u32::try_from(stuck.len()).unwrap_or(u32::MAX));
+            let fresh = fresh_pages(tx, ahead, left, after).await?;
+            let last_served = fresh.last().map(|choice| choice.tenant.as_str().to_owned());
+            let mut chosen = stale::lock_found(tx, stuck, stale).await?;
+            chosen.extend(write_open(tx, fresh, now).await?);
+            if chosen.is_empty() {
+                return Ok((Vec::new(), last_served));
+            }
+            mark(tx, RESERVE, &column(&chosen, Choice::key), now).await?;
+            Ok((read_pages(tx, &chosen).await?, last_served))
+        })
+        .await?;
+        let is_done = last_served.is_none();
+        if let Some(tenant) = last_served {
+            self.turn(|turns| turns.pages = tenant);
+        }
+        Ok((pages, is_done))
+    }
+}
+
+/// Writes the pages of selections that were chosen; of these, those remain that have somebody on them.
+async fn write_open(
+    connection: &mut PgConnection,
+    chosen: Vec<Choice>,
+    now: Millis,
+) -> Result<Vec<Choice>, Error> {
+    let (open, mut written): (Vec<Choice>, Vec<Choice>) =
+        chosen.into_iter().partition(|choice| choice.is_open);
+    for (choice, pages) in in_all(&open) {
+        let key = (&choice.tenant, choice.notification);
+        written.extend(selections::write_pages(connection, key, pages, now).await?);
+    }
+    Ok(written)
 }
 
 /// A page of a notification of a tenant.
@@ -220,12 +256,13 @@ async fn fresh_pages(
     Ok(chosen)
 }
 
-/// What a notification has to reserve.
-type Found = ((TenantId, NotificationId), (u32, u32));
+/// What a notification has to reserve: the next page, how many, and whether it is a selection.
+type ToReserve = (u32, u32, bool);
+type Found = ((TenantId, NotificationId), ToReserve);
 
 fn in_order(
     order: Vec<(TenantId, NotificationId)>,
-    mut rooms: BTreeMap<(TenantId, NotificationId), (u32, u32)>,
+    mut rooms: BTreeMap<(TenantId, NotificationId), ToReserve>,
 ) -> Vec<Found> {
     let found = order.into_iter().map(|key| (rooms.remove(&key), key));
     found.filter_map(|(room, key)| Some((key, room?))).collect()
@@ -234,11 +271,12 @@ fn in_order(
 /// The notifications of each tenant, the tenants in their order.
 fn queues(tenants: &[TenantId], found: Vec<Found>) -> VecDeque<(TenantId, VecDeque<Room>)> {
     let mut of: HashMap<TenantId, VecDeque<Room>> = HashMap::with_capacity(tenants.len());
-    for ((tenant, notification), (next, pages)) in found {
+    for ((tenant, notification), (next, pages, is_open)) in found {
         of.entry(tenant).or_default().push_back(Room {
             notification,
             next,
             pages,
+            is_open,
         });
     }
     let queue = |tenant: &TenantId| Some((tenant.clone(), of.remove(tenant)?));
@@ -273,6 +311,7 @@ async fn notifications_to_feed(
         .bind(column(tenants, |tenant| tenant.as_str()))
         .bind(i64::from(ahead))
         .bind(i64::from(max))
+        .bind(PAGES_OPEN)
         .fetch_all(connection)
         .await?;
     rows.iter().map(read_found).collect()
@@ -282,7 +321,7 @@ async fn lock_notifications(
     connection: &mut PgConnection,
     wanted: &[Choice],
     ahead: u32,
-) -> Result<BTreeMap<(TenantId, NotificationId), (u32, u32)>, Error> {
+) -> Result<BTreeMap<(TenantId, NotificationId), ToReserve>, Error> {
     let keys: BTreeSet<(&str, Uuid)> = wanted
         .iter()
         .map(|choice| (choice.tenant.as_str(), choice.notification.0))
@@ -292,6 +331,7 @@ async fn lock_notifications(
         .bind(column(&keys, |(tenant, _)| *tenant))
         .bind(column(&keys, |(_, id)| Id(*id)))
         .bind(i64::from(ahead))
+        .bind(PAGES_OPEN)
         .fetch_all(connection)
         .await?;
     rows.iter().map(read_found).collect()
@@ -300,12 +340,12 @@ async fn lock_notifications(
 fn read_found(row: &sqlx::postgres::PgRow) -> Result<Found, Error> {
     let row = Columns::of(row, "notifications");
     let key = (row.tenant(0)?, NotificationId(row.uuid(1)?));
-    Ok((key, (row.small(2)?, row.small(3)?)))
+    Ok((key, (row.small(2)?, row.small(3)?, row.get(4)?)))
 }
 
 async fn advance(connection: &mut PgConnection, chosen: &[Choice]) -> Result<(), Error> {
     let mut next: BTreeMap<(&str, Uuid), u32> = BTreeMap::new();
-    for choice in chosen {
+    for choice in chosen.iter().filter(|choice| !choice.is_open) {
         let of = next
             .entry((choice.tenant.as_str(), choice.notification.0))
             .or_default();

@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use super::session::{connect_once, prepare};
 use super::{OpenOptions, PATIENCE_DEFAULT, PostgresStore};
-use super::{commit, dead, devices, outbox, pages, purge, rates, records, stale, waiting};
+use super::{
+    analytics, commit, dead, devices, installations, outbox, pages, purge, rates, records,
+    selections, stale, tags, waiting,
+};
 
 /// How a prepared statement would be run, whatever its arguments.
 async fn plan(connection: &mut PgConnection, sql: &str) -> Vec<String> {
@@ -84,14 +87,18 @@ async fn no_statement_walks_a_table() {
         .await
         .unwrap();
     let statements = [
+        analytics::STATEMENTS,
         commit::STATEMENTS,
         dead::STATEMENTS,
         devices::STATEMENTS,
+        installations::STATEMENTS,
         outbox::STATEMENTS,
         pages::STATEMENTS,
         rates::STATEMENTS,
         records::STATEMENTS,
+        selections::STATEMENTS,
         stale::STATEMENTS,
+        tags::STATEMENTS,
         waiting::STATEMENTS,
     ]
     .concat();

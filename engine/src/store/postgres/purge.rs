@@ -44,7 +44,7 @@ DELETE FROM notification_bodies WHERE ctid = ANY(ARRAY(
     WHERE n.state = 1 AND n.finished_at < $1 LIMIT $2 FOR UPDATE OF b SKIP LOCKED))";
 
 /// Rows that go by a time of their own.
-const BY_TIME: [(&str, Horizon); 8] = [
+const BY_TIME: [(&str, Horizon); 9] = [
     (
         "DELETE FROM dead WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead
             WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))",
@@ -85,6 +85,11 @@ const BY_TIME: [(&str, Horizon); 8] = [
             WHERE expires_at < $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
         |horizon| horizon.expired,
     ),
+    (
+        "DELETE FROM daily_counts WHERE ctid = ANY(ARRAY(SELECT ctid FROM daily_counts
+            WHERE day < $1 ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        |horizon| day_of(horizon.analytics),
+    ),
 ];
 
 type Horizon = fn(&SweepHorizon) -> Millis;
@@ -100,12 +105,23 @@ DELETE FROM devices WHERE ctid = ANY(ARRAY(SELECT ctid FROM devices
 const PURGED: &str = "
 UPDATE tenants SET purged_at = $1 WHERE id = $2
     AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.tenant = $2 AND d.pruned_at IS NULL)
+    AND NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.tenant = $2)
     AND NOT EXISTS (SELECT 1 FROM notifications n WHERE n.tenant = $2 AND n.pages_next < n.pages_total)";
 
-const PURGE_CANDIDATES: &str = "DELETE FROM prune_candidates WHERE tenant = $1";
+const PURGE_SUBSCRIPTIONS: &str = "
+DELETE FROM subscriptions WHERE ctid = ANY(ARRAY(SELECT ctid FROM subscriptions
+    WHERE tenant = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
+
+/// What is left last.
+const PURGE_REST: [&str; 3] = [
+    "DELETE FROM prune_candidates WHERE tenant = $1",
+    "DELETE FROM tags WHERE tenant = $1",
+    "DELETE FROM selections WHERE tenant = $1",
+];
 
 const UNFED: &str = "
-SELECT id, pages_next FROM notifications WHERE tenant = $1 AND pages_next < pages_total
+SELECT id, pages_next, pages_total FROM notifications
+WHERE tenant = $1 AND pages_next < pages_total
 ORDER BY pages_next - pages_ended, id LIMIT 1 FOR NO KEY UPDATE";
 
 const LAST_UNFED: &str = "
@@ -204,24 +220,29 @@ impl PostgresStore {
     async fn purge_batch(&self, tenant: &TenantId, batch: u32, now: Millis) -> Result<u64, Error> {
         transact!(self, |tx| {
             let unfed = purge_unfed(tx, tenant, batch, now).await?;
-            let devices = sqlx::query(PURGE_DEVICES)
-                .bind(tenant.as_str())
-                .bind(i64::from(batch))
-                .execute(&mut *tx)
-                .await?
-                .rows_affected();
-            if unfed + devices == 0 {
-                sqlx::query(PURGE_CANDIDATES)
+            let mut purged = unfed;
+            for sql in [PURGE_DEVICES, PURGE_SUBSCRIPTIONS] {
+                purged += sqlx::query(sql)
                     .bind(tenant.as_str())
+                    .bind(i64::from(batch))
                     .execute(&mut *tx)
-                    .await?;
+                    .await?
+                    .rows_affected();
+            }
+            if purged == 0 {
+                for sql in PURGE_REST {
+                    sqlx::query(sql)
+                        .bind(tenant.as_str())
+                        .execute(&mut *tx)
+                        .await?;
+                }
                 sqlx::query(PURGED)
                     .bind(now)
                     .bind(tenant.as_str())
                     .execute(&mut *tx)
                     .await?;
             }
-            Ok(unfed + devices)
+            Ok(purged)
         })
         .await
     }
@@ -243,6 +264,7 @@ async fn purge_unfed(
     };
     let found = Columns::of(&found, "notifications");
     let (notification, next) = (Id(found.uuid(0)?), found.int(1)?);
+    let total = found.int(2)?;
     let last = sqlx::query(LAST_UNFED)
         .bind(tenant.as_str())
         .bind(notification)
@@ -260,6 +282,8 @@ async fn purge_unfed(
             .execute(&mut *connection)
             .await?;
     }
+    // None: it is a selection, which ends with the pages that it has.
+    let pages = if pages == 0 { total - next } else { pages };
     sqlx::query(CUT_SHORT)
         .bind(tenant.as_str())
         .bind(notification)
@@ -268,5 +292,5 @@ async fn purge_unfed(
         .bind(now)
         .execute(connection)
         .await?;
-    Ok(u64::try_from(pages).unwrap_or_default())
+    Ok(u64::try_from(pages.min(i64::from(batch))).unwrap_or_default())
 }

@@ -94,7 +94,7 @@ impl Records for PostgresStore {
                 }
             }
             if !written.is_empty() {
-                super::commit::apply(tx, &written, now).await?;
+                super::commit::apply(tx, &written, (writer.process, now)).await?;
             }
             Ok(answers)
         })

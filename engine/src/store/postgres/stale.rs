@@ -97,6 +97,7 @@ async fn stale_rows(
                 notification: NotificationId(row.uuid(1)?),
                 page: row.small(2)?,
                 recheck: true,
+                is_open: false,
             };
             let job = JobId::first(choice.notification, row.small(3)?);
             Ok((choice, job))

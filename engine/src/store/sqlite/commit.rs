@@ -9,7 +9,7 @@ use super::super::changes::{Change, changes};
 use super::super::{Error, Failure, JobKey, Settlement, WaitingRow};
 use super::columns::{Coded, bytes, int};
 use super::devices::{DeadDevice, mark, prune};
-use super::{dead, outbox, pages, waiting};
+use super::{analytics, dead, outbox, pages, waiting};
 use crate::datadir::{Batch, Rows};
 use crate::model::{DeviceId, Millis, TenantId};
 
@@ -60,6 +60,7 @@ pub(super) async fn apply(
     // What every group writes goes together; the rest is seldom.
     let mut batch = Batch::default();
     count(&mut batch, written, now);
+    analytics::count(&mut batch, written, now);
     pages::end(&mut batch, written, now);
     batch.execute(connection).await?;
     let failures: Vec<(&JobKey, &Failure)> = written

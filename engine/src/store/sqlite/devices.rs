@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::super::{Devices, Error, PruneCandidate, Registration, ResolvedDevice, UserCursor};
 use super::columns::{Coded, Columns, Unreadable, corrupt, int};
+use super::tags::{untag, untag_pruned};
 use super::{SqliteStore, require_tenant};
 use crate::datadir::{Binder, Rows};
 use crate::model::{Device, DeviceId, Environment, Millis, Platform, TenantId};
@@ -35,7 +36,8 @@ SELECT id, user_id, platform, environment, device_token, app_version, created_at
 FROM devices WHERE tenant = ? AND user_id = ? AND id > ? AND pruned_at IS NULL ORDER BY id LIMIT ?";
 
 const UNREGISTER: &str = "
-DELETE FROM devices WHERE tenant = ? AND device_token = ? AND user_id = ? AND pruned_at IS NULL";
+DELETE FROM devices WHERE tenant = ? AND device_token = ? AND user_id = ? AND pruned_at IS NULL
+RETURNING id";
 
 const HAVE_DEVICES: Rows = Rows {
     columns: "place, user_id",
@@ -79,7 +81,8 @@ UPDATE devices SET pruned_at = ?3, prune_reason = c.reason FROM prune_candidates
 WHERE c.tenant = ?1 AND c.platform = ?2 AND devices.id = c.device AND devices.tenant = c.tenant
     AND devices.registered_at <= c.dead_since AND devices.pruned_at IS NULL";
 
-const FORGET_CANDIDATES: &str = "DELETE FROM prune_candidates WHERE tenant = ? AND platform = ?";
+const FORGET_CANDIDATES: &str = "
+DELETE FROM prune_candidates WHERE tenant = ? AND platform = ? RETURNING device";
 
 #[async_trait]
 impl Devices for SqliteStore {
@@ -161,14 +164,17 @@ impl Devices for SqliteStore {
     ) -> Result<bool, Error> {
         let mut writer = self.writer().await;
         let mut tx = writer.begin().await?;
-        let done = sqlx::query(UNREGISTER)
+        let gone: Option<DeviceId> = sqlx::query_scalar(UNREGISTER)
             .bind(tenant.as_str())
             .bind(device_token)
             .bind(user_id)
-            .execute(&mut *tx)
+            .fetch_optional(&mut *tx)
             .await?;
+        if let Some(device) = gone {
+            untag(&mut tx, tenant, device).await?;
+        }
         tx.commit().await?;
-        Ok(done.rows_affected() > 0)
+        Ok(gone.is_some())
     }
 
     async fn have_devices(
@@ -254,14 +260,21 @@ impl Devices for SqliteStore {
                 .await?
                 .rows_affected();
         }
-        let forgotten = sqlx::query(FORGET_CANDIDATES)
+        let forgotten: Vec<DeviceId> = sqlx::query_scalar(FORGET_CANDIDATES)
             .bind(tenant.as_str())
             .bind(platform.code())
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
+            .fetch_all(&mut *tx)
+            .await?;
+        if settled > 0 {
+            let gone: Vec<_> = forgotten.iter().map(|device| (tenant, *device)).collect();
+            untag_pruned(&mut tx, &gone).await?;
+        }
         tx.commit().await?;
-        Ok(if release { settled } else { forgotten })
+        Ok(if release {
+            settled
+        } else {
+            forgotten.len() as u64
+        })
     }
 }
 
@@ -382,6 +395,11 @@ pub(super) async fn prune(
             binder.bind(now);
         })
         .await?;
+    let pruned: Vec<_> = gone
+        .iter()
+        .map(|(tenant, prune)| (*tenant, prune.device))
+        .collect();
+    untag_pruned(connection, &pruned).await?;
     NOTE_CANDIDATES
         .execute(connection, &frozen, |binder, (tenant, prune)| {
             binder.bind(tenant.as_str()).bind(prune.platform.code());

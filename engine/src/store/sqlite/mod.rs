@@ -3,6 +3,7 @@
 //! name.
 
 mod accounts;
+mod analytics;
 mod api_keys;
 mod audit;
 mod columns;
@@ -12,6 +13,7 @@ mod dead;
 mod devices;
 mod iam;
 mod idempotency;
+mod installations;
 mod notifications;
 mod orgs;
 mod outbox;
@@ -22,6 +24,8 @@ mod purge;
 mod rates;
 mod records;
 mod revocations;
+mod selections;
+mod tags;
 mod waiting;
 
 use std::fmt;
@@ -45,6 +49,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_dead_requests.sql"),
     include_str!("migrations/0003_outbox.sql"),
     include_str!("migrations/0004_credentials.sql"),
+    include_str!("migrations/0005_audience.sql"),
+    include_str!("migrations/0007_daily_counts.sql"),
 ];
 /// Connections that read.
 const READERS: u32 = 3;

@@ -3,6 +3,7 @@
 //! transactions.
 
 use async_trait::async_trait;
+use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::super::{
@@ -62,40 +63,12 @@ impl Notifications for SqliteStore {
         pages: &[PageOfEntries],
     ) -> Result<(), Error> {
         let (tenant, id) = (&notification.tenant, &notification.id.0);
-        let body =
-            serde_json::to_vec(notification).map_err(|error| Error::Data(Box::new(error)))?;
         let entries: u64 = pages.iter().map(|page| u64::from(page.entries)).sum();
-        // Nobody to send to: nothing will ever end, so it has ended.
-        let (state, finished_at) = if pages.is_empty() {
-            (FINISHED, Some(notification.created_at))
-        } else {
-            (RUNNING, None)
-        };
         let numbered: Vec<(usize, &PageOfEntries)> = pages.iter().enumerate().collect();
         let mut writer = self.writer().await;
         let mut tx = writer.begin().await?;
         require_tenant(&mut tx, tenant).await?;
-        let done = sqlx::query(INSERT)
-            .bind(tenant.as_str())
-            .bind(bytes(id))
-            .bind(notification.lane.code())
-            .bind(state)
-            .bind(notification.created_at)
-            .bind(notification.expires_at)
-            .bind(finished_at)
-            .bind(int(entries))
-            .bind(int(pages.len() as u64))
-            .execute(&mut *tx)
-            .await?;
-        if done.rows_affected() == 0 {
-            return Err(Error::Conflict("the notification id exists"));
-        }
-        sqlx::query(INSERT_BODY)
-            .bind(tenant.as_str())
-            .bind(bytes(id))
-            .bind(body)
-            .execute(&mut *tx)
-            .await?;
+        insert(&mut tx, notification, (entries, int(pages.len() as u64))).await?;
         let bind_page = |binder: &mut Binder, (number, page): &(usize, &PageOfEntries)| {
             binder.bind(tenant.as_str()).bind(bytes(id));
             binder.bind(int(*number as u64)).bind(page.first_ordinal);
@@ -150,6 +123,44 @@ impl Notifications for SqliteStore {
             .await?;
         Ok(u64::try_from(sum).unwrap_or_default())
     }
+}
+
+/// Writes a notification's row and its body.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    notification: &Notification,
+    (entries, pages): (u64, i64),
+) -> Result<(), Error> {
+    let (tenant, id) = (notification.tenant.as_str(), bytes(&notification.id.0));
+    let body = serde_json::to_vec(notification).map_err(|error| Error::Data(Box::new(error)))?;
+    // Nobody to send to: nothing will ever end, so it has ended.
+    let (state, finished_at) = if pages == 0 {
+        (FINISHED, Some(notification.created_at))
+    } else {
+        (RUNNING, None)
+    };
+    let done = sqlx::query(INSERT)
+        .bind(tenant)
+        .bind(id)
+        .bind(notification.lane.code())
+        .bind(state)
+        .bind(notification.created_at)
+        .bind(notification.expires_at)
+        .bind(finished_at)
+        .bind(int(entries))
+        .bind(pages)
+        .execute(&mut *connection)
+        .await?;
+    if done.rows_affected() == 0 {
+        return Err(Error::Conflict("the notification id exists"));
+    }
+    sqlx::query(INSERT_BODY)
+        .bind(tenant)
+        .bind(id)
+        .bind(body)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 fn read_status(id: NotificationId, row: &SqliteRow) -> Result<NotificationStatus, Error> {

@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::turns::{Choice, Room, deal_pages};
+use super::super::selections::PAGES_OPEN;
+use super::super::turns::{Choice, Room, deal_pages, in_all};
 use super::super::{Error, JobKey, Pages, ReservedPage, Settlement, StalePages};
-use super::SqliteStore;
 use super::columns::{Columns, bytes, int};
+use super::{SqliteStore, selections};
 use crate::datadir::{Batch, Binder, Rows};
 use crate::model::{JobId, Millis, Notification, NotificationId, TenantId, decode_entries};
 
@@ -43,7 +44,8 @@ SELECT tenant FROM walk WHERE tenant IS NOT NULL AND tenant <= ?2
 LIMIT ?4";
 
 const NOTIFICATIONS_TO_FEED: &str = "
-SELECT id, pages_next, min(pages_total - pages_next, ?2 - (pages_next - pages_ended))
+SELECT id, pages_next, min(pages_total - pages_next, ?2 - (pages_next - pages_ended)),
+    pages_total = ?4
 FROM notifications
 WHERE tenant = ?1 AND pages_next < pages_total AND pages_next - pages_ended < ?2
 ORDER BY pages_next - pages_ended, id LIMIT ?3";
@@ -115,25 +117,12 @@ impl Pages for SqliteStore {
         stale: StalePages,
         now: Millis,
     ) -> Result<Vec<ReservedPage>, Error> {
-        let mut writer = self.writer().await;
-        let mut tx = writer.begin().await?;
-        let mut chosen = stale_pages(&mut tx, stale, max, now).await?;
-        let left = max.saturating_sub(u32::try_from(chosen.len()).unwrap_or(u32::MAX));
-        let after = self.turn(|turns| turns.pages.clone());
-        let fresh = fresh_pages(&mut tx, ahead, left, &after).await?;
-        let last_served = fresh.last().map(|choice| choice.tenant.as_str().to_owned());
-        chosen.extend(fresh);
-        if chosen.is_empty() {
-            tx.rollback().await?;
-            return Ok(Vec::new());
+        loop {
+            let (pages, is_done) = self.reserve_once(ahead, max, stale, now).await?;
+            if is_done || !pages.is_empty() {
+                return Ok(pages);
+            }
         }
-        mark(&mut tx, &RESERVE, &chosen, now).await?;
-        let pages = read_pages(&mut tx, &chosen).await?;
-        tx.commit().await?;
-        if let Some(tenant) = last_served {
-            self.turn(|turns| turns.pages = tenant);
-        }
-        Ok(pages)
     }
 
     async fn mark_fed(
@@ -151,6 +140,54 @@ impl Pages for SqliteStore {
             .await?;
         Ok(tx.commit().await?)
     }
+}
+
+impl SqliteStore {
+    /// One transaction of a reservation. Without pages there may be some yet, unless it is done: of the devices that a
+    /// selection was offered none may have fitted.
+    async fn reserve_once(
+        &self,
+        ahead: u32,
+        max: u32,
+        stale: StalePages,
+        now: Millis,
+    ) -> Result<(Vec<ReservedPage>, bool), Error> {
+        let mut writer = self.writer().await;
+        let mut tx = writer.begin().await?;
+        let mut chosen = stale_pages(&mut tx, stale, max, now).await?;
+        let left = max.saturating_sub(u32::try_from(chosen.len()).unwrap_or(u32::MAX));
+        let after = self.turn(|turns| turns.pages.clone());
+        let fresh = fresh_pages(&mut tx, ahead, left, &after).await?;
+        let last_served = fresh.last().map(|choice| choice.tenant.as_str().to_owned());
+        let is_done = fresh.is_empty();
+        chosen.extend(write_open(&mut tx, fresh, now).await?);
+        if chosen.is_empty() && is_done {
+            tx.rollback().await?;
+            return Ok((Vec::new(), true));
+        }
+        mark(&mut tx, &RESERVE, &chosen, now).await?;
+        let pages = read_pages(&mut tx, &chosen).await?;
+        tx.commit().await?;
+        if let Some(tenant) = last_served {
+            self.turn(|turns| turns.pages = tenant);
+        }
+        Ok((pages, is_done))
+    }
+}
+
+/// Writes the pages of selections that were chosen; of these, those remain that have somebody on them.
+async fn write_open(
+    connection: &mut SqliteConnection,
+    chosen: Vec<Choice>,
+    now: Millis,
+) -> Result<Vec<Choice>, Error> {
+    let (open, mut written): (Vec<Choice>, Vec<Choice>) =
+        chosen.into_iter().partition(|choice| choice.is_open);
+    for (choice, pages) in in_all(&open) {
+        let key = (&choice.tenant, choice.notification);
+        written.extend(selections::write_pages(connection, key, pages, now).await?);
+    }
+    Ok(written)
 }
 
 /// Ends the pages whose first job closed. Their bodies are not needed again.
@@ -239,6 +276,7 @@ fn read_choice(row: &SqliteRow) -> Result<Choice, Error> {
         notification: NotificationId(row.uuid(1)?),
         page: row.small(2)?,
         recheck: true,
+        is_open: false,
     })
 }
 
@@ -265,13 +303,14 @@ async fn fresh_pages(
             .bind(tenant.as_str())
             .bind(ahead)
             .bind(max)
+            .bind(PAGES_OPEN)
             .fetch_all(&mut *connection)
             .await?;
         queues.push_back((tenant, read_rooms(&rows)?));
     }
     let chosen = deal_pages(queues, max);
     let mut next: HashMap<(&TenantId, NotificationId), u32> = HashMap::new();
-    for choice in &chosen {
+    for choice in chosen.iter().filter(|choice| !choice.is_open) {
         let of = next
             .entry((&choice.tenant, choice.notification))
             .or_default();
@@ -312,6 +351,7 @@ fn read_rooms(rows: &[SqliteRow]) -> Result<VecDeque<Room>, Error> {
                 notification: NotificationId(row.uuid(0)?),
                 next: row.small(1)?,
                 pages: row.small(2)?,
+                is_open: row.int(3)? != 0,
             })
         })
         .collect()

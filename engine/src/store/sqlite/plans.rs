@@ -4,7 +4,10 @@
 
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
-use super::{MIGRATIONS, commit, devices, outbox, pages, purge, rates, records, waiting};
+use super::{
+    MIGRATIONS, analytics, commit, devices, outbox, pages, purge, rates, records, selections, tags,
+    waiting,
+};
 use crate::datadir::{Rows, migrate};
 
 async fn plan(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
@@ -28,12 +31,14 @@ async fn no_statement_walks_a_table() {
     let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
     migrate(&mut connection, MIGRATIONS).await.unwrap();
     let rows: Vec<&Rows> = [
+        analytics::STATEMENTS,
         commit::STATEMENTS,
         devices::STATEMENTS,
         outbox::STATEMENTS,
         pages::STATEMENTS,
         rates::STATEMENTS,
         records::STATEMENTS,
+        tags::STATEMENTS,
         waiting::STATEMENTS,
     ]
     .concat();
@@ -44,6 +49,8 @@ async fn no_statement_walks_a_table() {
     statements.extend(purge::BY_TIME.iter().map(|(sql, _)| (*sql).to_owned()));
     statements.push(outbox::FREE.to_owned());
     statements.extend(pages::STALE.map(str::to_owned));
+    statements.extend(selections::statements());
+    statements.extend(tags::statements());
     for sql in statements {
         for step in plan(&mut connection, &sql).await {
             assert!(!is_wasteful(&step), "{step}\n{sql}");

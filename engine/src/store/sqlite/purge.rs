@@ -44,7 +44,7 @@ DELETE FROM notification_bodies WHERE rowid IN (
     WHERE n.state = 1 AND n.finished_at < ?1 LIMIT ?2)";
 
 /// Rows that go by a time of their own.
-pub(super) const BY_TIME: [(&str, Horizon); 8] = [
+pub(super) const BY_TIME: [(&str, Horizon); 9] = [
     (
         "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ?1 ORDER BY at LIMIT ?2)",
         |horizon| horizon.dead,
@@ -84,6 +84,11 @@ pub(super) const BY_TIME: [(&str, Horizon); 8] = [
             SELECT hash FROM refresh_tokens WHERE expires_at < ?1 ORDER BY expires_at LIMIT ?2)",
         |horizon| horizon.expired,
     ),
+    (
+        "DELETE FROM daily_counts WHERE (tenant, day) IN (
+            SELECT tenant, day FROM daily_counts WHERE day < ?1 ORDER BY day LIMIT ?2)",
+        |horizon| day_of(horizon.analytics),
+    ),
 ];
 
 pub(super) type Horizon = fn(&SweepHorizon) -> Millis;
@@ -95,10 +100,20 @@ const PURGE_DEVICES: &str = "
 DELETE FROM devices WHERE id IN (
     SELECT id FROM devices WHERE tenant = ?1 AND pruned_at IS NULL LIMIT ?2)";
 
-const PURGE_CANDIDATES: &str = "DELETE FROM prune_candidates WHERE tenant = ?";
+const PURGE_SUBSCRIPTIONS: &str = "
+DELETE FROM subscriptions WHERE id IN (
+    SELECT id FROM subscriptions INDEXED BY subscriptions_of_tenant WHERE tenant = ?1 LIMIT ?2)";
+
+/// What is left last.
+const PURGE_REST: [&str; 3] = [
+    "DELETE FROM prune_candidates WHERE tenant = ?",
+    "DELETE FROM tags WHERE tenant = ?",
+    "DELETE FROM selections WHERE tenant = ?",
+];
 
 const UNFED: &str = "
-SELECT id, pages_next FROM notifications WHERE tenant = ? AND pages_next < pages_total
+SELECT id, pages_next, pages_total FROM notifications
+WHERE tenant = ? AND pages_next < pages_total
 ORDER BY pages_next - pages_ended, id LIMIT 1";
 
 const LAST_UNFED: &str = "
@@ -197,18 +212,23 @@ impl SqliteStore {
     async fn purge_batch(&self, tenant: &TenantId, batch: u32, now: Millis) -> Result<u64, Error> {
         let mut writer = self.writer().await;
         let mut tx = writer.begin().await?;
-        let mut purged = sqlx::query(PURGE_DEVICES)
-            .bind(tenant.as_str())
-            .bind(batch)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
+        let mut purged = 0;
+        for sql in [PURGE_SUBSCRIPTIONS, PURGE_DEVICES] {
+            purged += sqlx::query(sql)
+                .bind(tenant.as_str())
+                .bind(batch)
+                .execute(&mut *tx)
+                .await?
+                .rows_affected();
+        }
         purged += purge_unfed(&mut tx, tenant, batch, now).await?;
         if purged == 0 {
-            sqlx::query(PURGE_CANDIDATES)
-                .bind(tenant.as_str())
-                .execute(&mut *tx)
-                .await?;
+            for sql in PURGE_REST {
+                sqlx::query(sql)
+                    .bind(tenant.as_str())
+                    .execute(&mut *tx)
+                    .await?;
+            }
             sqlx::query("UPDATE tenants SET purged_at = ? WHERE id = ?")
                 .bind(now)
                 .bind(tenant.as_str())
@@ -236,6 +256,7 @@ async fn purge_unfed(
     };
     let found = Columns::of(&found, "notifications");
     let (notification, next) = (found.get::<&[u8]>(0)?, found.int(1)?);
+    let total = found.int(2)?;
     let last = sqlx::query(LAST_UNFED)
         .bind(tenant.as_str())
         .bind(notification)
@@ -253,6 +274,8 @@ async fn purge_unfed(
             .execute(&mut *connection)
             .await?;
     }
+    // None: it is a selection, which ends with the pages that it has.
+    let pages = if pages == 0 { total - next } else { pages };
     sqlx::query(CUT_SHORT)
         .bind(tenant.as_str())
         .bind(notification)
@@ -261,5 +284,5 @@ async fn purge_unfed(
         .bind(now)
         .execute(connection)
         .await?;
-    Ok(u64::try_from(pages).unwrap_or_default())
+    Ok(u64::try_from(pages.min(i64::from(batch))).unwrap_or_default())
 }

@@ -1,0 +1,131 @@
+//! The refusals of the native face, as the API's description tells them: which statuses a route can answer with, and their body.
+//! It must not know why a request is refused.
+
+use http::Method;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::{
+    Content, Header, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
+};
+
+use crate::routes::Line;
+
+/// A refusal.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(
+    dead_code,
+    reason = "described only: refusals are rendered where they are made"
+)]
+pub(super) struct ProblemBody {
+    /// `urn:clarion:problem:` and the title in lower case, with dashes.
+    #[schema(rename = "type")]
+    kind: String,
+    title: String,
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// A sentence; with status 422 a list of what is wrong.
+    detail: ProblemDetail,
+    /// Under which the log knows the request.
+    request_id: String,
+}
+
+/// What is wrong, in words or field by field.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "described only")]
+pub(super) enum ProblemDetail {
+    #[schema(title = "sentence")]
+    Sentence(String),
+    #[schema(title = "fields")]
+    Fields(Vec<FieldProblem>),
+}
+
+/// One field that breaks a rule.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FieldProblem {
+    /// `body`, `query`, `path` or `header`, then the way to the field.
+    #[schema(value_type = Vec<Object>)]
+    loc: Vec<String>,
+    msg: String,
+    #[schema(rename = "type")]
+    kind: String,
+}
+
+/// What a status says on any route.
+const SAYINGS: [(&str, &str); 11] = [
+    (
+        "400",
+        "A device token or a provider credential that cannot be right.",
+    ),
+    ("401", "No credential, an unknown or an expired one."),
+    ("403", "The credential may not do this."),
+    ("404", "There is no such thing."),
+    ("408", "The request did not arrive in time."),
+    (
+        "409",
+        "Something else is there, or the first request with this Idempotency-Key is still running.",
+    ),
+    (
+        "413",
+        "The body, or what would be sent, is larger than it may be.",
+    ),
+    ("415", "The body is not JSON."),
+    ("422", "Fields break rules; each is named."),
+    (
+        "429",
+        "A limit of the tenant is reached; nothing was stored.",
+    ),
+    (
+        "503",
+        "It cannot be taken now; it may have been stored if the request sends something.",
+    ),
+];
+
+/// Adds every refusal that a route of the native face can answer with and does not describe itself.
+pub(super) fn add(operation: &mut Operation, line: &Line) {
+    for status in statuses(operation, line) {
+        let known = &mut operation.responses.responses;
+        known
+            .entry(status.to_owned())
+            .or_insert_with(|| RefOr::T(refusal(status)));
+    }
+}
+
+fn statuses(operation: &Operation, line: &Line) -> Vec<&'static str> {
+    let parameters = operation.parameters.iter().flatten();
+    let has = |place: &ParameterIn| {
+        let is_there =
+            |one: &RefOr<Parameter>| matches!(one, RefOr::T(one) if one.parameter_in == *place);
+        parameters.clone().any(is_there)
+    };
+    let mut statuses = vec!["503"];
+    if line.operation.is_some() {
+        statuses.extend(["401", "403", "404", "408", "422", "429"]);
+    }
+    if has(&ParameterIn::Header) || line.method != Method::GET {
+        statuses.push("409");
+    }
+    if operation.request_body.is_some() {
+        statuses.extend(["400", "408", "413", "415", "422"]);
+    }
+    statuses.sort_unstable();
+    statuses.dedup();
+    statuses
+}
+
+fn refusal(status: &'static str) -> Response {
+    let saying = SAYINGS.iter().find(|(known, _)| *known == status);
+    let description = saying.map_or("", |(_, saying)| saying);
+    let body = Content::new(Some(Ref::from_schema_name("Problem")));
+    let mut response = ResponseBuilder::new()
+        .description(description)
+        .content("application/json", body);
+    if ["429", "503"].contains(&status) {
+        let mut wait = Header::new(ObjectBuilder::new().schema_type(Type::Integer));
+        wait.description = Some("Seconds after which another try is worth it.".to_owned());
+        response = response.header("Retry-After", wait);
+    }
+    response.build()
+}
