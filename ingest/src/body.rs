@@ -158,6 +158,8 @@ mod tests {
             (None, true),
             (Some("application/json"), true),
             (Some("Application/JSON; charset=UTF-8"), true),
+            // As IBM's web client writes it.
+            (Some("application/json; charset = UTF-8"), true),
             (Some("application/problem+json"), true),
             (Some("application/json; charset=latin1"), false),
             (Some("text/plain"), false),

@@ -215,7 +215,6 @@ impl Call {
         body::read(&self.app, &self.headers, body, limit).await
     }
 
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     /// Takes an ordinary body of whatever media type.
     pub(crate) async fn raw_body(&mut self) -> Result<Held, ApiError> {
         let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);

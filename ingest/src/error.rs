@@ -5,6 +5,7 @@ mod convert;
 mod render;
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -245,9 +246,20 @@ impl ApiError {
     }
 
     /// Its kind.
-    #[cfg(test)]
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The same as another kind.
+    pub(crate) fn turned(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The same with another sentence before it.
+    pub(crate) fn saying(mut self, before: impl fmt::Display) -> Self {
+        self.detail = format!("{before}: {}", self.detail).into();
+        self
     }
 
     /// Its status on the Notify face.

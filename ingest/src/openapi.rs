@@ -19,13 +19,14 @@ use crate::notify::{
 };
 use crate::org::{audit, members, orgs};
 use crate::routes::{Line, Routes, VERSION_PREFIX};
-use crate::{docs, health, iam, notify, operate, org};
+use crate::{clients, docs, health, iam, ibm, notify, operate, org};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Clarion", description = "Push delivery to APNs and FCM."),
     modifiers(&Credentials),
-    components(schemas(refusals::ProblemBody, refusals::ProblemDetail, refusals::FieldProblem)),
+    components(schemas(refusals::ProblemBody, refusals::ProblemDetail, refusals::FieldProblem,
+        refusals::PushProblemBody)),
     paths(
         health::root, health::health, health::livez, health::readyz, document,
         docs::page, docs::script, docs::style,
@@ -57,6 +58,15 @@ impl Modify for Credentials {
             .scheme(HttpAuthScheme::Bearer)
             .bearer_format("JWT");
         components.add_security_scheme("access_token", SecurityScheme::Http(bearer.build()));
+        for (name, header) in [
+            ("client_secret", "clientSecret"),
+            ("app_secret", "appSecret"),
+            ("client_id", "X-IBM-Client-Id"),
+            ("client_pair_secret", "X-IBM-Client-Secret"),
+        ] {
+            let key = ApiKey::Header(ApiKeyValue::new(header));
+            components.add_security_scheme(name, SecurityScheme::ApiKey(key));
+        }
     }
 }
 
@@ -67,6 +77,8 @@ const OPERATION: &str = "x-clarion-operation";
 #[must_use]
 pub fn openapi() -> String {
     let mut document = Document::openapi();
+    document.merge(ibm::Document::openapi());
+    document.merge(clients::Document::openapi());
     let versioned = Server::new(VERSION_PREFIX);
     document.servers = Some(vec![Server::new("/"), versioned]);
     for line in public_routes(Routes::unmounted()).finish().1 {
@@ -97,7 +109,8 @@ pub(crate) fn public_routes(routes: Routes) -> Routes {
         .public::<docs::__path_page, _, _>(docs::page)
         .public::<docs::__path_script, _, _>(docs::script)
         .public::<docs::__path_style, _, _>(docs::style);
-    iam::routes(org::routes(notify::routes(routes)))
+    let routes = org::routes(clients::routes(notify::routes(routes)));
+    ibm::routes(iam::routes(routes))
 }
 
 /// This description.
@@ -117,8 +130,10 @@ fn complete(document: &mut utoipa::openapi::OpenApi, line: &Line) {
     let Some(operation) = slot(item, &line.method) else {
         return;
     };
-    if Face::of(&line.path) == Face::Notify {
-        refusals::add(operation, line);
+    match Face::of(&line.path) {
+        Face::Notify => refusals::add(operation, line),
+        Face::IbmPush => refusals::add_push(operation, line),
+        _ => {}
     }
     name(operation);
     if let Some(judged) = line.operation {

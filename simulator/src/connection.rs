@@ -180,6 +180,9 @@ impl Connection {
     fn request(&mut self, request: &Incoming, rules: &RuleSet, now: Instant, now_ms: i64) {
         let mut verdict = self.site.judge(request, &self.world, now_ms);
         self.tally.provider_tokens += u64::from(verdict.fresh_provider_token);
+        if verdict.logged {
+            self.world.keep_body(&verdict.device_token, &request.body);
+        }
         let decision = rules.decide(Subject {
             provider: verdict.provider,
             device_token: &verdict.device_token,

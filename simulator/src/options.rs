@@ -30,6 +30,8 @@ pub struct Options {
     pub log_fsync: bool,
     /// How many receipts are kept in memory for [`crate::Simulator::received`].
     pub receipts_kept: usize,
+    /// How many bodies of pushes are kept in memory for [`crate::Simulator::bodies`].
+    pub bodies_kept: usize,
     /// Check the form and age of credentials, but accept any key, certificate and account.
     pub accept_any_credential: bool,
     /// Streams an APNs connection may have open.
@@ -79,6 +81,7 @@ impl Default for Options {
             log_path: None,
             log_fsync: false,
             receipts_kept: 10_000,
+            bodies_kept: 0,
             accept_any_credential: false,
             apns_max_streams: 1_000,
             fcm_max_streams: 1_000,

@@ -305,6 +305,11 @@ impl Simulator {
         self.world.received(after, limit)
     }
 
+    /// What the pushes to a device said, oldest first: those of the latest [`Options::bodies_kept`].
+    pub fn bodies(&self, device_token: &str) -> Vec<Vec<u8>> {
+        self.world.bodies(device_token)
+    }
+
     /// Sets the counters to zero and forgets the receipts in memory; the log file stays.
     pub fn reset(&self) {
         self.world.reset();

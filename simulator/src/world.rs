@@ -1,6 +1,7 @@
 //! What all connections of one simulator share: options, credentials, rules, the log, counters and the
 //! clock. Knows nothing of protocols.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +42,7 @@ pub(crate) struct World {
     credentials_version: AtomicU64,
     rules: Mutex<Arc<RuleSet>>,
     books: Mutex<Books>,
+    bodies: Mutex<VecDeque<(String, Vec<u8>)>>,
     changed: watch::Sender<()>,
     commands: broadcast::Sender<Command>,
     clock_offset_ms: AtomicI64,
@@ -74,6 +76,7 @@ impl World {
             registry: Mutex::new(Registry::default()),
             credentials_version: AtomicU64::new(0),
             books: Mutex::new(books),
+            bodies: Mutex::default(),
             changed: watch::Sender::new(()),
             commands: broadcast::Sender::new(COMMANDS_MAX),
             clock_offset_ms: AtomicI64::new(0),
@@ -163,6 +166,25 @@ impl World {
 
     pub(crate) fn received(&self, after: u64, limit: usize) -> Vec<Receipt> {
         lock(&self.books).journal.after(after, limit)
+    }
+
+    /// Keeps what a push said, the oldest giving way.
+    pub(crate) fn keep_body(&self, device_token: &str, body: &[u8]) {
+        if self.options.bodies_kept == 0 {
+            return;
+        }
+        let mut bodies = lock(&self.bodies);
+        if bodies.len() >= self.options.bodies_kept {
+            bodies.pop_front();
+        }
+        bodies.push_back((device_token.to_owned(), body.to_vec()));
+    }
+
+    /// What the kept pushes to a device said, oldest first.
+    pub(crate) fn bodies(&self, device_token: &str) -> Vec<Vec<u8>> {
+        let bodies = lock(&self.bodies);
+        let of_device = bodies.iter().filter(|(to, _)| to == device_token);
+        of_device.map(|(_, body)| body.clone()).collect()
     }
 
     pub(crate) fn reset(&self) {

@@ -2,6 +2,7 @@
 //! It must not need a running Clarion.
 #![allow(clippy::unwrap_used)]
 
+mod clients;
 mod people;
 
 use std::collections::VecDeque;

@@ -3,6 +3,7 @@
 
 mod chunks;
 pub(crate) mod client;
+mod clients;
 mod completions;
 mod config;
 mod content;
@@ -66,6 +67,8 @@ enum Command {
     Simulate(simulate::SimulateCommand),
     /// Tenants, their API keys, credentials and limits
     Tenant(tenant::TenantCommand),
+    /// Credentials of applications on devices: client ids, and the secrets of the IBM Push face
+    Client(clients::ClientCommand),
     /// Devices of a tenant
     Device(device::DeviceCommand),
     /// Tags that devices subscribe to
@@ -113,6 +116,7 @@ impl Cli {
             Command::Engine(command) => serve(command, Role::Engine, terminal),
             Command::Simulate(command) => server_runtime()?.block_on(command.run(terminal)),
             Command::Tenant(command) => client_runtime()?.block_on(command.run(terminal)),
+            Command::Client(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Device(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Tag(command) => client_runtime()?.block_on(command.run(terminal)),
             Command::Dead(command) => client_runtime()?.block_on(command.run(terminal)),

@@ -10,6 +10,7 @@ mod devices;
 mod faults;
 mod fsync;
 mod harness;
+mod ibm;
 mod isolation;
 mod kill;
 mod matrix;

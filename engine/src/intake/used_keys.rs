@@ -15,9 +15,12 @@ const KEYS_MAX: usize = 10_000;
 /// The name of publishing among the operations that a key is used for.
 const PUBLISH: &str = "publish";
 
-/// Keys and days, with how often and when last.
+/// Whose a key is, how often it was used, and when last.
+type Noted = (TenantId, u64, Millis);
+
+/// Keys and days, with what was noted of them.
 #[derive(Debug, Default)]
-pub(super) struct UsedKeys(Mutex<HashMap<(KeyId, i64), (TenantId, u64, Millis)>>);
+pub(super) struct UsedKeys(Mutex<HashMap<(KeyId, i64), Noted>>);
 
 impl UsedKeys {
     pub(super) fn note(&self, key: &ApiKeyRecord, now: Millis) {

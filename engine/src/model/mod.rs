@@ -8,6 +8,7 @@
 mod audience;
 mod ids;
 mod job;
+mod message;
 mod notification;
 mod outcome;
 mod selection;
@@ -19,6 +20,7 @@ pub use audience::{
 pub use clarion_auth::TenantId;
 pub use ids::{JobId, JobKind, NotificationId, recipient_id};
 pub use job::{Attempts, Job};
+pub use message::{MESSAGE_ID_LEN, MessageId, MessageIdError};
 pub use notification::{
     ApnsOverride, Content, DeliveryMode, InterruptionLevel, Lane, LiveActivity, LiveActivityEvent,
     Notification, Options, Priority, PushType,

@@ -132,7 +132,15 @@ impl StoredCredential {
                     "fingerprint": fingerprint,
                 })
             }
-            (_, Credential::Apns(_)) => json!({"fingerprint": fingerprint}),
+            (_, Credential::Apns(apns)) => {
+                let expires_at = apns
+                    .certificate()
+                    .map(|certificate| certificate.expires_at());
+                let valid_until =
+                    expires_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+                let valid_until = valid_until.map(|at| at.to_string());
+                json!({"fingerprint": fingerprint, "valid_until": valid_until})
+            }
         }
     }
 }

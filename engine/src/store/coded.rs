@@ -1,7 +1,7 @@
 //! How words stand in columns of either database: by small numbers, which are never given to another word.
 //! It must not know tables or databases.
 
-use super::{CredentialKind, DeadOrigin, Error, RequestOrigin, WaitingWhy};
+use super::{CredentialKind, DeadOrigin, Error, RequestOrigin, Section, Seen, WaitingWhy};
 use crate::model::{Environment, FinalState, Lane, Platform};
 use clarion_auth::{IamRole, Role};
 
@@ -79,6 +79,14 @@ impl Coded for IamRole {
     const ALL: &'static [Self] = &[Self::Reader, Self::Writer, Self::Manager];
 }
 
+impl Coded for Seen {
+    const ALL: &'static [Self] = &[Self::Shown, Self::Opened];
+}
+
+impl Coded for Section {
+    const ALL: &'static [Self] = &[Self::Inside, Self::Outside];
+}
+
 /// What stands in a column and should not.
 #[derive(Debug, thiserror::Error)]
 #[error("column {0} holds what this build cannot read")]
@@ -124,6 +132,8 @@ mod tests {
         check::<CredentialKind>();
         check::<Role>();
         check::<IamRole>();
+        check::<Seen>();
+        check::<Section>();
         for state in FinalState::ALL {
             assert_eq!(state.code(), i64::from(state as u8));
         }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use clarion_auth::TenantId;
 
 use super::{Error, Registration};
-use crate::model::{Device, Millis};
+use crate::model::{Device, Millis, Platform};
 
 /// A device with the id that its app gave it. Its user may be empty: nobody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,17 @@ pub struct PutInstallation {
     pub installation: Installation,
     /// There was none of this id before.
     pub created: bool,
+}
+
+/// How many installations there are of a platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlatformCount {
+    /// The platform.
+    pub platform: Platform,
+    /// Registered now.
+    pub devices: u64,
+    /// Of these, first registered since an instant.
+    pub registered: u64,
 }
 
 /// Installations.
@@ -57,6 +68,15 @@ pub trait Installations: Send + Sync {
         after: &str,
         limit: u32,
     ) -> Result<Vec<Installation>, Error>;
+
+    /// How many installations there are by platform, of one user or of all, and how many of them are new since `since`.
+    /// Walks all that are counted.
+    async fn count_installations(
+        &self,
+        tenant: &TenantId,
+        user_id: Option<&str>,
+        since: Millis,
+    ) -> Result<Vec<PlatformCount>, Error>;
 
     /// Removes an installation and its subscriptions; `false` when there is none.
     async fn remove_installation(

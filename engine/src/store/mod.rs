@@ -10,6 +10,7 @@ mod api_keys;
 mod audit;
 mod block;
 mod changes;
+mod clients;
 mod coded;
 mod control;
 mod dead;
@@ -18,6 +19,7 @@ mod iam;
 mod idempotency;
 mod installations;
 mod log;
+mod messages;
 mod notifications;
 mod orgs;
 mod outbox;
@@ -40,12 +42,19 @@ pub use accounts::{Accounts, CredentialKind, CredentialRecord, Tenant, TenantLim
 pub use analytics::{Analytics, DailyCounts, Day};
 pub use api_keys::{ApiKeyPatch, ApiKeyRecord, ApiKeys, KeyUse, Usage, day_of};
 pub use audit::{Audit, AuditEntry, AuditRow};
+pub use clients::{
+    CLIENTS_PER_SECTION_MAX, ClientCreated, ClientRecord, Clients, PushSecrets, PushSecretsPatch,
+    SecretAdded, SecretHash, Section,
+};
 pub use control::{Control, ControlState, Suspension, SweepHorizon};
 pub use dead::{Dead, DeadFilter, DeadOrigin, DeadRow, NewDead, RequestOrigin};
 pub use devices::{Devices, PruneCandidate, Registration, ResolvedDevice, UserCursor};
 pub use iam::{Iam, IamKeyRecord, IamOwner, RefreshToken, Refreshed, ServiceIdRecord};
 pub use idempotency::{Begun, Idempotency, StoredAnswer};
-pub use installations::{Installation, Installations, PutInstallation};
+pub use installations::{Installation, Installations, PlatformCount, PutInstallation};
+pub use messages::{
+    DeliveryReceipt, Message, MessageCursor, MessageDay, Messages, Seen, SeenCounts,
+};
 pub use notifications::{
     FailureRow, NotificationState, NotificationStatus, Notifications, PageOfEntries,
 };
@@ -142,6 +151,8 @@ pub trait Store:
     + Waiting
     + Dead
     + Idempotency
+    + Messages
+    + Clients
     + Control
     + Rates
     + Revocations

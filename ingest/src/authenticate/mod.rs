@@ -1,10 +1,11 @@
-//! From what a request shows to the caller. On the Notify face: an API key first, else an access token; one valid
-//! credential suffices. A face with other credentials has an [`Authenticator`] of its own, made of the same parts.
+//! From what a request shows to the caller. On the Notify face: an API key first, else an access token, else a registered
+//! application's id and secret; one valid credential suffices. A face with other credentials has an [`Authenticator`] of its own, made of the same parts.
 //! It must not know what the caller may do.
 
 mod cache;
 mod channel;
 mod pace;
+mod pair;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use crate::error::{ApiError, Kind};
 use crate::metrics;
 
 pub use cache::KeyCache;
+pub(crate) use pair::by_pair;
 
 /// The header of tenant API keys.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -75,7 +77,12 @@ pub(crate) fn by_headers<'a>(
             Ok(None) => {}
             Err(error) => outage = Some(error),
         }
-        Err(outage.unwrap_or_else(|| ApiError::new(Kind::Unauthenticated, REFUSED)))
+        if let Some(outage) = outage {
+            return Err(outage);
+        }
+        let tenant = shown.part("tenant").parse().ok();
+        let client = by_pair(app, shown, tenant.as_ref()).await?;
+        client.ok_or_else(|| ApiError::new(Kind::Unauthenticated, REFUSED))
     })
 }
 

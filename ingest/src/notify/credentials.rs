@@ -125,18 +125,27 @@ pub(crate) async fn put(mut call: TenantCall) -> Result<Answer, ApiError> {
             return Err(ApiError::field(FieldError::missing(loc)));
         }
     };
+    let record = replace(&call, &upload).await?;
+    Answer::json(&CredentialBody::from(record))
+}
+
+/// Stores or replaces a credential; engines obey it when this returns.
+pub(crate) async fn replace(
+    call: &TenantCall,
+    upload: &Upload,
+) -> Result<CredentialRecord, ApiError> {
     for _ in 0..VERSIONS_TRIED_MAX {
         let store = &call.app.store;
         let version = store
             .next_credential_version(&call.tenant, upload.credential_id)
             .await?;
-        let record = seal(&call, &call.tenant, &upload, version)?;
+        let record = seal(call, &call.tenant, upload, version)?;
         match store.put_credential(&record).await {
             Err(store::Error::Conflict(_)) => {}
             answer => {
                 answer?;
                 (call.app.control_obeyed)().await;
-                return Answer::json(&CredentialBody::from(record));
+                return Ok(record);
             }
         }
     }

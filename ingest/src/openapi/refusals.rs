@@ -93,6 +93,52 @@ pub(super) fn add(operation: &mut Operation, line: &Line) {
     }
 }
 
+/// A refusal of the IBM Push face.
+#[derive(ToSchema)]
+#[schema(as = PushProblem)]
+#[expect(dead_code, reason = "described only")]
+pub(super) struct PushProblemBody {
+    /// A sentence.
+    message: String,
+    /// `FPWSE` and a number, as IBM lists them; a word where IBM has none.
+    #[schema(example = "FPWSE0001E")]
+    code: String,
+}
+
+/// Adds every refusal that a route of the IBM Push face can answer with and does not describe itself. API Connect's refusals of
+/// an application's pair have its own shape.
+pub(super) fn add_push(operation: &mut Operation, line: &Line) {
+    let mut statuses = vec!["400", "401", "403", "404", "408", "429", "503"];
+    if line.operation == Some(clarion_auth::permission::Operation::ReadDevice) {
+        // Published clients could not tell: whoever cannot be known is known by the application's id.
+        statuses = vec!["400", "401", "403", "404", "408", "500"];
+    }
+    if line.method != Method::GET {
+        statuses.extend(["409", "413", "415"]);
+    }
+    for status in statuses {
+        let saying = SAYINGS.iter().find(|(known, _)| *known == status);
+        let saying = match status {
+            "400" => "The request breaks a rule; the code says which.",
+            "500" => "It cannot be answered now: try again.",
+            _ => saying.map_or("", |(_, saying)| saying),
+        };
+        let body = Content::new(Some(Ref::from_schema_name("PushProblem")));
+        // API Connect's body in place of ours.
+        let body = if status == "401" {
+            Content::default()
+        } else {
+            body
+        };
+        let response = ResponseBuilder::new()
+            .description(saying)
+            .content("application/json", body);
+        let known = &mut operation.responses.responses;
+        let entry = known.entry(status.to_owned());
+        entry.or_insert_with(|| RefOr::T(response.build()));
+    }
+}
+
 fn statuses(operation: &Operation, line: &Line) -> Vec<&'static str> {
     let parameters = operation.parameters.iter().flatten();
     let has = |place: &ParameterIn| {

@@ -20,6 +20,16 @@ fn apns(pem: &str) -> Value {
     json!({"team_id": "ABCDE12345", "key_id": "KEY1234567", "private_key": pem})
 }
 
+/// An upload for Apple, as good as any.
+pub(crate) fn apns_key() -> Value {
+    apns(&p8())
+}
+
+/// An upload for Google, as good as any.
+pub(crate) fn fcm() -> Value {
+    json!({"service_account": service_account()})
+}
+
 fn service_account() -> Value {
     let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&key).unwrap();

@@ -8,6 +8,7 @@ mod credentials;
 mod devices;
 mod house;
 mod iam;
+mod ibm;
 mod idempotency;
 mod keys;
 mod operate;

@@ -34,6 +34,20 @@ pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     parse(body)
 }
 
+/// Reads a body that is a list of at most `MAX` entries.
+///
+/// # Errors
+/// The first problem found.
+pub fn read_list<T: DeserializeOwned, const MAX: usize>(body: &[u8]) -> Result<Vec<T>, Problem> {
+    if body.is_empty() {
+        return Err(Problem::missing([]));
+    }
+    scan::scan(body).map_err(|error| error.into_problem(body))?;
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let list: Result<Bounded<T, MAX>, _> = serde_path_to_error::deserialize(&mut reader);
+    list.map(|list| list.0).map_err(|error| problem(&error))
+}
+
 /// Reads a body and goes on after a problem: what is broken is left out and the rest is read again. The value is there
 /// when what is left could be read.
 #[must_use]

@@ -281,6 +281,8 @@ async fn delete_tenant(
         "DELETE FROM api_keys WHERE tenant = $1",
         "DELETE FROM api_key_usage WHERE tenant = $1",
         "DELETE FROM credentials WHERE tenant = $1",
+        "DELETE FROM push_secrets WHERE tenant = $1",
+        "DELETE FROM clients WHERE tenant = $1",
     ] {
         sqlx::query(sql)
             .bind(tenant.as_str())

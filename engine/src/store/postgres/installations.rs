@@ -8,7 +8,9 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 
-use super::super::{Error, Installation, Installations, PutInstallation, Registration};
+use super::super::{
+    Error, Installation, Installations, PlatformCount, PutInstallation, Registration,
+};
 use super::columns::{Coded, Columns, column};
 use super::devices::{Key, lock};
 use super::session::{read, transact};
@@ -65,6 +67,12 @@ SELECT id, user_id, platform, environment, device_token, app_version, created_at
 FROM devices WHERE tenant = $1 AND external_id > $2 AND user_id = $4 AND pruned_at IS NULL
 ORDER BY external_id LIMIT $3";
 
+const COUNT: &str = "
+SELECT platform, count(*), count(*) FILTER (WHERE created_at >= $2)
+FROM devices WHERE tenant = $1 AND external_id > '' AND pruned_at IS NULL
+    AND ($3::bytea IS NULL OR user_id = $3)
+GROUP BY platform ORDER BY platform";
+
 const REMOVE: &str = "
 DELETE FROM devices WHERE tenant = $1 AND external_id = $2 AND pruned_at IS NULL RETURNING id";
 
@@ -79,6 +87,7 @@ pub(super) const STATEMENTS: &[&str] = &[
     SELECT_BY_ID,
     SELECT,
     SELECT_OF_USER,
+    COUNT,
     REMOVE,
     DELETE,
 ];
@@ -144,6 +153,31 @@ impl Installations for PostgresStore {
         })
         .await?;
         rows.iter().map(read_installation).collect()
+    }
+
+    async fn count_installations(
+        &self,
+        tenant: &TenantId,
+        user_id: Option<&str>,
+        since: Millis,
+    ) -> Result<Vec<PlatformCount>, Error> {
+        let rows = read!(self, |session| {
+            let query = sqlx::query(COUNT)
+                .bind(tenant.as_str())
+                .bind(since)
+                .bind(user_id.map(str::as_bytes));
+            Ok(query.fetch_all(session).await?)
+        })
+        .await?;
+        let read = |row| {
+            let row = Columns::of(row, "devices");
+            Ok(PlatformCount {
+                platform: row.coded(0)?,
+                devices: row.small(1)?,
+                registered: row.small(2)?,
+            })
+        };
+        rows.iter().map(read).collect()
     }
 
     async fn remove_installation(

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_outbox.sql"),
     include_str!("migrations/0004_credentials.sql"),
     include_str!("migrations/0005_audience.sql"),
+    include_str!("migrations/0006_ibm_push.sql"),
     include_str!("migrations/0007_daily_counts.sql"),
 ];
 /// All migrations together take no longer, waits for another process's included.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::session::{connect_once, prepare};
 use super::{OpenOptions, PATIENCE_DEFAULT, PostgresStore};
 use super::{
-    analytics, commit, dead, devices, installations, outbox, pages, purge, rates, records,
-    selections, stale, tags, waiting,
+    analytics, commit, dead, devices, installations, messages, outbox, pages, purge, rates,
+    records, selections, stale, tags, waiting,
 };
 
 /// How a prepared statement would be run, whatever its arguments.
@@ -92,6 +92,7 @@ async fn no_statement_walks_a_table() {
         dead::STATEMENTS,
         devices::STATEMENTS,
         installations::STATEMENTS,
+        messages::STATEMENTS,
         outbox::STATEMENTS,
         pages::STATEMENTS,
         rates::STATEMENTS,

@@ -44,7 +44,7 @@ DELETE FROM notification_bodies WHERE ctid = ANY(ARRAY(
     WHERE n.state = 1 AND n.finished_at < $1 LIMIT $2 FOR UPDATE OF b SKIP LOCKED))";
 
 /// Rows that go by a time of their own.
-const BY_TIME: [(&str, Horizon); 9] = [
+const BY_TIME: [(&str, Horizon); 11] = [
     (
         "DELETE FROM dead WHERE ctid = ANY(ARRAY(SELECT ctid FROM dead
             WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))",
@@ -90,6 +90,16 @@ const BY_TIME: [(&str, Horizon); 9] = [
             WHERE day < $1 ORDER BY day LIMIT $2 FOR UPDATE SKIP LOCKED))",
         |horizon| day_of(horizon.analytics),
     ),
+    (
+        "DELETE FROM messages WHERE ctid = ANY(ARRAY(SELECT ctid FROM messages
+            WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        |horizon| horizon.receipts,
+    ),
+    (
+        "DELETE FROM message_receipts WHERE ctid = ANY(ARRAY(SELECT ctid FROM message_receipts
+            WHERE at < $1 ORDER BY at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        |horizon| horizon.receipts,
+    ),
 ];
 
 type Horizon = fn(&SweepHorizon) -> Millis;
@@ -101,11 +111,21 @@ const PURGE_DEVICES: &str = "
 DELETE FROM devices WHERE ctid = ANY(ARRAY(SELECT ctid FROM devices
     WHERE tenant = $1 AND pruned_at IS NULL LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
+/// What else a deleted tenant leaves, and may be much.
+const PURGE_ALL: [&str; 2] = [
+    "DELETE FROM messages WHERE ctid = ANY(ARRAY(SELECT ctid FROM messages
+        WHERE tenant = $1 AND created_at > -1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+    "DELETE FROM message_receipts WHERE ctid = ANY(ARRAY(SELECT ctid FROM message_receipts
+        WHERE tenant = $1 AND at > -1 LIMIT $2 FOR UPDATE SKIP LOCKED))",
+];
+
 // What was locked and passed over is left for the next sweep.
 const PURGED: &str = "
 UPDATE tenants SET purged_at = $1 WHERE id = $2
     AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.tenant = $2 AND d.pruned_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.tenant = $2)
+    AND NOT EXISTS (SELECT 1 FROM messages m WHERE m.tenant = $2 AND m.created_at > -1)
+    AND NOT EXISTS (SELECT 1 FROM message_receipts r WHERE r.tenant = $2 AND r.at > -1)
     AND NOT EXISTS (SELECT 1 FROM notifications n WHERE n.tenant = $2 AND n.pages_next < n.pages_total)";
 
 const PURGE_SUBSCRIPTIONS: &str = "
@@ -177,6 +197,7 @@ pub(super) fn statements() -> Vec<String> {
     let mut statements: Vec<String> = PARTS.map(delete_parts).to_vec();
     statements.push(DELETE_FORGOTTEN.to_owned());
     statements.extend(BY_TIME.iter().map(|(sql, _)| (*sql).to_owned()));
+    statements.extend(PURGE_ALL.map(str::to_owned));
     statements
 }
 
@@ -221,7 +242,10 @@ impl PostgresStore {
         transact!(self, |tx| {
             let unfed = purge_unfed(tx, tenant, batch, now).await?;
             let mut purged = unfed;
-            for sql in [PURGE_DEVICES, PURGE_SUBSCRIPTIONS] {
+            for sql in [PURGE_DEVICES, PURGE_SUBSCRIPTIONS]
+                .into_iter()
+                .chain(PURGE_ALL)
+            {
                 purged += sqlx::query(sql)
                     .bind(tenant.as_str())
                     .bind(i64::from(batch))

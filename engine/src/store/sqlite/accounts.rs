@@ -143,6 +143,8 @@ impl Accounts for SqliteStore {
                     "DELETE FROM api_keys WHERE tenant = ?",
                     "DELETE FROM api_key_usage WHERE tenant = ?",
                     "DELETE FROM credentials WHERE tenant = ?",
+                    "DELETE FROM push_secrets WHERE tenant = ?",
+                    "DELETE FROM clients WHERE tenant = ?",
                 ] {
                     sqlx::query(sql)
                         .bind(tenant.as_str())

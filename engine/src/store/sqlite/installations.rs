@@ -5,7 +5,9 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::super::{Error, Installation, Installations, PutInstallation, Registration};
+use super::super::{
+    Error, Installation, Installations, PlatformCount, PutInstallation, Registration,
+};
 use super::columns::{Coded, Columns};
 use super::tags::untag;
 use super::{SqliteStore, require_tenant};
@@ -50,6 +52,12 @@ SELECT id, user_id, platform, environment, device_token, app_version, created_at
 FROM devices INDEXED BY devices_by_user
 WHERE tenant = ? AND external_id > ? AND user_id = ?4 AND pruned_at IS NULL
 ORDER BY external_id LIMIT ?3";
+
+const COUNT: &str = "
+SELECT platform, count(*), count(*) FILTER (WHERE created_at >= ?2)
+FROM devices INDEXED BY devices_by_external_id
+WHERE tenant = ?1 AND external_id > '' AND pruned_at IS NULL AND (?3 IS NULL OR user_id = ?3)
+GROUP BY platform ORDER BY platform";
 
 const DELETE: &str = "DELETE FROM devices WHERE tenant = ? AND id = ?";
 
@@ -137,6 +145,29 @@ impl Installations for SqliteStore {
             query = query.bind(user_id);
         }
         let rows = query.fetch_all(&mut *self.reader().await?).await?;
+        rows.iter().map(read).collect()
+    }
+
+    async fn count_installations(
+        &self,
+        tenant: &TenantId,
+        user_id: Option<&str>,
+        since: Millis,
+    ) -> Result<Vec<PlatformCount>, Error> {
+        let rows = sqlx::query(COUNT)
+            .bind(tenant.as_str())
+            .bind(since)
+            .bind(user_id)
+            .fetch_all(&mut *self.reader().await?)
+            .await?;
+        let read = |row| {
+            let row = Columns::of(row, "devices");
+            Ok(PlatformCount {
+                platform: row.coded(0)?,
+                devices: row.small(1)?,
+                registered: row.small(2)?,
+            })
+        };
         rows.iter().map(read).collect()
     }
 

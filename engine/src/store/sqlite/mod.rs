@@ -6,6 +6,7 @@ mod accounts;
 mod analytics;
 mod api_keys;
 mod audit;
+mod clients;
 mod columns;
 mod commit;
 mod control;
@@ -14,6 +15,7 @@ mod devices;
 mod iam;
 mod idempotency;
 mod installations;
+mod messages;
 mod notifications;
 mod orgs;
 mod outbox;
@@ -50,6 +52,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_outbox.sql"),
     include_str!("migrations/0004_credentials.sql"),
     include_str!("migrations/0005_audience.sql"),
+    include_str!("migrations/0006_ibm_push.sql"),
     include_str!("migrations/0007_daily_counts.sql"),
 ];
 /// Connections that read.

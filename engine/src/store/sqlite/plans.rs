@@ -5,8 +5,8 @@
 use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection};
 
 use super::{
-    MIGRATIONS, analytics, commit, devices, outbox, pages, purge, rates, records, selections, tags,
-    waiting,
+    MIGRATIONS, analytics, commit, devices, messages, outbox, pages, purge, rates, records,
+    selections, tags, waiting,
 };
 use crate::datadir::{Rows, migrate};
 
@@ -48,6 +48,16 @@ async fn no_statement_walks_a_table() {
     statements.push(purge::DELETE_FORGOTTEN.to_owned());
     statements.extend(purge::BY_TIME.iter().map(|(sql, _)| (*sql).to_owned()));
     statements.push(outbox::FREE.to_owned());
+    statements.extend(purge::PURGE_ALL.map(str::to_owned));
+    let of_messages = [
+        messages::SELECT_PAGE,
+        messages::SELECT_RECEIPTS,
+        messages::SELECT_RECEIPTS_OF_DEVICE,
+        messages::COUNT_RECEIPTS,
+        messages::MESSAGES_BY_DAY,
+        messages::RECEIPTS_BY_DAY,
+    ];
+    statements.extend(of_messages.map(str::to_owned));
     statements.extend(pages::STALE.map(str::to_owned));
     statements.extend(selections::statements());
     statements.extend(tags::statements());

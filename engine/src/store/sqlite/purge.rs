@@ -44,7 +44,7 @@ DELETE FROM notification_bodies WHERE rowid IN (
     WHERE n.state = 1 AND n.finished_at < ?1 LIMIT ?2)";
 
 /// Rows that go by a time of their own.
-pub(super) const BY_TIME: [(&str, Horizon); 9] = [
+pub(super) const BY_TIME: [(&str, Horizon); 11] = [
     (
         "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE at < ?1 ORDER BY at LIMIT ?2)",
         |horizon| horizon.dead,
@@ -89,6 +89,17 @@ pub(super) const BY_TIME: [(&str, Horizon); 9] = [
             SELECT tenant, day FROM daily_counts WHERE day < ?1 ORDER BY day LIMIT ?2)",
         |horizon| day_of(horizon.analytics),
     ),
+    (
+        "DELETE FROM messages WHERE rowid IN (
+            SELECT rowid FROM messages WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)",
+        |horizon| horizon.receipts,
+    ),
+    (
+        "DELETE FROM message_receipts WHERE (tenant, message, device, seen) IN (
+            SELECT tenant, message, device, seen FROM message_receipts
+            WHERE at < ?1 ORDER BY at LIMIT ?2)",
+        |horizon| horizon.receipts,
+    ),
 ];
 
 pub(super) type Horizon = fn(&SweepHorizon) -> Millis;
@@ -103,6 +114,15 @@ DELETE FROM devices WHERE id IN (
 const PURGE_SUBSCRIPTIONS: &str = "
 DELETE FROM subscriptions WHERE id IN (
     SELECT id FROM subscriptions INDEXED BY subscriptions_of_tenant WHERE tenant = ?1 LIMIT ?2)";
+
+/// What else a deleted tenant leaves, and may be much.
+pub(super) const PURGE_ALL: [&str; 2] = [
+    "DELETE FROM messages WHERE rowid IN (SELECT rowid FROM messages
+        WHERE tenant = ?1 AND created_at > -1 LIMIT ?2)",
+    "DELETE FROM message_receipts WHERE (tenant, message, device, seen) IN (
+        SELECT tenant, message, device, seen FROM message_receipts
+        WHERE tenant = ?1 AND at > -1 LIMIT ?2)",
+];
 
 /// What is left last.
 const PURGE_REST: [&str; 3] = [
@@ -213,7 +233,10 @@ impl SqliteStore {
         let mut writer = self.writer().await;
         let mut tx = writer.begin().await?;
         let mut purged = 0;
-        for sql in [PURGE_SUBSCRIPTIONS, PURGE_DEVICES] {
+        for sql in [PURGE_SUBSCRIPTIONS, PURGE_DEVICES]
+            .into_iter()
+            .chain(PURGE_ALL)
+        {
             purged += sqlx::query(sql)
                 .bind(tenant.as_str())
                 .bind(batch)
