@@ -283,7 +283,7 @@ impl Connection {
         }
         self.receipts.push(Receipt {
             seq: 0,
-            at_ms: self.world.now_ms(),
+            at_us: self.world.now_us(),
             provider: verdict.provider,
             connection: self.number,
             stream,

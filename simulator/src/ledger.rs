@@ -142,7 +142,7 @@ mod tests {
     fn receipt(id: &str, device_token: &str, status: u16) -> Receipt {
         Receipt {
             seq: 1,
-            at_ms: 1,
+            at_us: 1_000,
             provider: Provider::Apns,
             connection: 1,
             stream: 1,

@@ -200,7 +200,7 @@ mod tests {
     fn receipt(device_token: &str) -> Receipt {
         Receipt {
             seq: 0,
-            at_ms: 1,
+            at_us: 1_000,
             provider: Provider::Apns,
             connection: 1,
             stream: 1,

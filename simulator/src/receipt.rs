@@ -72,8 +72,8 @@ impl Fate {
 pub struct Receipt {
     /// Place in the log, from 1, without gaps.
     pub seq: u64,
-    /// When the request was processed, Unix milliseconds.
-    pub at_ms: i64,
+    /// When the request was processed, Unix microseconds.
+    pub at_us: i64,
     /// By whom.
     pub provider: Provider,
     /// The provider's nth connection since its start, from 1.
@@ -120,10 +120,15 @@ impl Receipt {
         self.status == 200
     }
 
+    /// When the request was processed, Unix milliseconds.
+    pub fn at_ms(&self) -> i64 {
+        self.at_us.div_euclid(1_000)
+    }
+
     /// Appends the receipt's line: its fields in the order above, separated by tabs, ended by a newline.
     /// Control characters in a field become spaces.
     pub(crate) fn write_line(&self, out: &mut Vec<u8>) {
-        let stamps = [self.seq as i64, self.at_ms];
+        let stamps = [self.seq as i64, self.at_us];
         for stamp in stamps {
             out.extend_from_slice(stamp.to_string().as_bytes());
             out.push(b'\t');
@@ -152,7 +157,7 @@ impl Receipt {
         let mut next = || fields.next();
         let receipt = Self {
             seq: next()?.parse().ok()?,
-            at_ms: next()?.parse().ok()?,
+            at_us: next()?.parse().ok()?,
             provider: Provider::by_name(next()?)?,
             connection: next()?.parse().ok()?,
             stream: next()?.parse().ok()?,
@@ -187,7 +192,7 @@ mod tests {
     fn a_line_reads_back_as_its_receipt() {
         let receipt = Receipt {
             seq: 7,
-            at_ms: 1_700_000_000_123,
+            at_us: 1_700_000_000_123_456,
             provider: Provider::Fcm,
             connection: 3,
             stream: 41,

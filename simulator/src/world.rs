@@ -72,7 +72,7 @@ impl World {
             counters: Counters::default(),
         };
         Ok(Self {
-            rules: Mutex::new(Arc::new(RuleSet::new(rules, wall_ms()))),
+            rules: Mutex::new(Arc::new(RuleSet::new(rules, wall_us().div_euclid(1_000)))),
             registry: Mutex::new(Registry::default()),
             credentials_version: AtomicU64::new(0),
             books: Mutex::new(books),
@@ -96,7 +96,12 @@ impl World {
 
     /// The providers' clock, Unix milliseconds.
     pub(crate) fn now_ms(&self) -> i64 {
-        wall_ms() + self.clock_offset_ms.load(Relaxed)
+        self.now_us().div_euclid(1_000)
+    }
+
+    /// The same in Unix microseconds.
+    pub(crate) fn now_us(&self) -> i64 {
+        wall_us() + 1_000 * self.clock_offset_ms.load(Relaxed)
     }
 
     pub(crate) fn set_clock_offset_ms(&self, offset_ms: i64) {
@@ -213,9 +218,9 @@ impl World {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the providers' one clock")]
-fn wall_ms() -> i64 {
+fn wall_us() -> i64 {
     match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => since.as_millis() as i64,
-        Err(before) => -(before.duration().as_millis() as i64),
+        Ok(since) => since.as_micros() as i64,
+        Err(before) => -(before.duration().as_micros() as i64),
     }
 }

@@ -18,7 +18,7 @@ fn tokens(from: u64, count: u64) -> Vec<String> {
 /// Of every span of time at most the burst and what flows in meanwhile; a tenth more for what a busy machine delays.
 #[track_caller]
 pub(crate) fn assert_rate(receipts: &[Receipt], rate: u64, burst: u64) {
-    let at: Vec<i64> = receipts.iter().map(|receipt| receipt.at_ms).collect();
+    let at: Vec<i64> = receipts.iter().map(|receipt| receipt.at_ms()).collect();
     for (first, from) in at.iter().enumerate() {
         for (last, to) in at.iter().enumerate().skip(first) {
             let seen = (last - first + 1) as u64;
@@ -79,7 +79,7 @@ async fn nothing_is_sent_after_its_expiry() {
     let receipts = world.simulator.received();
     assert_eq!(receipts.len() as u64, accepted);
     for receipt in receipts {
-        assert!(receipt.at_ms <= expires.as_millisecond(), "{receipt:?}");
+        assert!(receipt.at_ms() <= expires.as_millisecond(), "{receipt:?}");
     }
     let failures = calls.failures(status["id"].as_str().unwrap(), 100).await;
     assert_eq!(failures.len() as u64, expired);
@@ -115,7 +115,9 @@ async fn a_deleted_tenant_sends_nothing_more() {
     let receipts = world.simulator.received();
     let late: Vec<&Receipt> = receipts
         .iter()
-        .filter(|receipt| doomed.contains(&receipt.device_token) && receipt.at_ms > deleted + 5_000)
+        .filter(|receipt| {
+            doomed.contains(&receipt.device_token) && receipt.at_ms() > deleted + 5_000
+        })
         .collect();
     assert!(
         late.is_empty(),

@@ -73,7 +73,7 @@ pub(super) fn compare(log: &Path, sent: &[Sent], kills: &[Kill], seed: u64) -> F
     let mut by_token: BTreeMap<String, Copies> = BTreeMap::new();
     for receipt in ReceiveLog::read(log).unwrap() {
         let receipt = receipt.unwrap();
-        let accepted = receipt.accepted();
+        let (accepted, at_ms) = (receipt.accepted(), receipt.at_ms());
         // The recipient's id is in the header at Apple's, and in the tag at both.
         let id = match receipt.provider {
             Provider::Apns => receipt.id,
@@ -84,7 +84,7 @@ pub(super) fn compare(log: &Path, sent: &[Sent], kills: &[Kill], seed: u64) -> F
         if accepted {
             copies
                 .accepted
-                .push((receipt.seq, receipt.at_ms, receipt.connection));
+                .push((receipt.seq, at_ms, receipt.connection));
         }
     }
     let mut found = Found {

@@ -250,10 +250,11 @@ impl Cluster {
         let mut attempts: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         for receipt in ReceiveLog::read(&self.log).unwrap() {
             let receipt = receipt.unwrap();
+            let at_ms = receipt.at_ms();
             attempts
                 .entry(receipt.device_token)
                 .or_default()
-                .push(receipt.at_ms);
+                .push(at_ms);
         }
         attempts
     }
