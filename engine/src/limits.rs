@@ -30,6 +30,9 @@ pub const RECORD_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a claim on a job holds after its writer's last part (the store's clock).
 pub const CLAIM_TTL: Duration = Duration::from_secs(20);
 
+/// Jobs of a queue that are claimed and not begun, besides a bound on their entries: a process that dies has spent a claim of each.
+pub const CLAIMS_AHEAD: usize = 16;
+
 /// From this many claims without progress a job runs alone in its process.
 pub const CLAIMS_ALONE: u32 = 3;
 /// At this many claims without progress a job becomes a dead row `poison`.

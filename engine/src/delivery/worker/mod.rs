@@ -35,6 +35,7 @@ use crate::delivery::limiter::{Limiter, Rate};
 use crate::delivery::retry::Policy;
 use crate::delivery::scheduler::Scheduler;
 use crate::delivery::shares::Shares;
+use crate::limits::{CLAIMS_AHEAD, JOB_ENTRIES_MAX};
 use crate::model::{JobId, Lane, Millis, Notification, Platform, Recipient};
 use crate::store::{ClaimRequest, NewDead, Settlement, Suspension, UserCursor, Writer};
 
@@ -135,6 +136,20 @@ struct InFlight {
     started: Millis,
 }
 
+/// Jobs of a queue that are claimed, and of which nothing was handed over yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Begun {
+    jobs: usize,
+    entries: usize,
+}
+
+impl Begun {
+    /// Whether no other job should be claimed while these wait, with `left` recipients that may be handed over now.
+    fn is_enough(self, left: usize) -> bool {
+        self.jobs >= CLAIMS_AHEAD || self.entries >= left.min(JOB_ENTRIES_MAX)
+    }
+}
+
 /// The worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -155,8 +170,8 @@ pub struct Worker {
     /// Jobs that run alone in the process, because they ended several before.
     alone: VecDeque<JobHandle>,
     stopped: HashMap<TenantId, Suspension>,
-    /// Recipients of jobs that are claimed and not begun, by queue.
-    begun: HashMap<(TenantId, Lane), usize>,
+    /// Jobs that are claimed and not begun, by queue.
+    begun: HashMap<(TenantId, Lane), Begun>,
     /// Handed over and not recorded.
     unrecorded: usize,
     /// Of these, answered and in no part yet.

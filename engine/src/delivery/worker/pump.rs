@@ -9,8 +9,7 @@ use crate::delivery::limiter::Take;
 use crate::delivery::scheduler::Ready;
 use crate::delivery::settle::{self, Context, Pause, Settled};
 use crate::limits::{
-    CONTROL_LEASE, HOLD_MAX, JOB_ENTRIES_MAX, LEASE_HEARTBEAT, RECORD_INTERVAL,
-    SLICE_RECIPIENTS_MAX,
+    CONTROL_LEASE, HOLD_MAX, LEASE_HEARTBEAT, RECORD_INTERVAL, SLICE_RECIPIENTS_MAX,
 };
 use crate::model::{Entry, FinalState, Lane, Millis, Outcome, Processed};
 use crate::store::WaitingWhy;
@@ -83,11 +82,12 @@ impl Worker {
                 return Ready::No;
             }
             if state.phase == Phase::Unclaimed {
+                // Neither before something of it may be sent, nor more than can be sent at once: a claim without progress
+                // counts against the job.
                 let idle = begun.get(&(tenant.clone(), lane)).copied();
-                if idle.unwrap_or_default() >= JOB_ENTRIES_MAX {
+                if idle.is_some_and(|idle| idle.is_enough(left)) {
                     return Ready::No;
                 }
-                // Not before something of it may be sent: a claim without progress counts against the job.
                 if let Take::Wait { until } = limiter.peek(tenant, wanted, lane, now) {
                     return Ready::NotBefore(until);
                 }

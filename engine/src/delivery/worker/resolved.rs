@@ -134,7 +134,9 @@ impl Worker {
         state.ask(now);
         state.begun = state.job.entries.len().max(1);
         let queue = (state.key.tenant.clone(), state.lane());
-        *self.begun.entry(queue).or_default() += state.begun;
+        let idle = self.begun.entry(queue).or_default();
+        idle.jobs += 1;
+        idle.entries += state.begun;
         let request = ClaimRequest {
             key: state.key.clone(),
             digest: state.digest,
@@ -159,8 +161,9 @@ impl Worker {
         }
         self.scheduler.wake(&queue.0);
         if let Some(idle) = self.begun.get_mut(queue) {
-            *idle -= begun;
-            if *idle == 0 {
+            idle.jobs -= 1;
+            idle.entries -= begun;
+            if idle.jobs == 0 {
                 self.begun.remove(queue);
             }
         }
