@@ -74,7 +74,7 @@ enum Command {
     /// Tags that devices subscribe to
     Tag(tag::TagCommand),
     /// Send notifications and see what became of them
-    Push(push::PushCommand),
+    Push(Box<push::PushCommand>),
     /// Dead letters: what could not be sent for good
     Dead(dead::DeadCommand),
     /// Requests that backends publish straight to the queue: their schema, a check, and publishing one

@@ -126,7 +126,10 @@ impl std::fmt::Debug for RefreshToken {
 
 /// What became of a refresh token that was shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one a request, and looked at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a request, and looked at once"
+)]
 pub enum Refreshed {
     /// It was good, and the next one has taken its place.
     Rotated(IamKeyRecord),

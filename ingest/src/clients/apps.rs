@@ -95,7 +95,7 @@ pub(crate) async fn create(mut call: TenantCall) -> Result<Answer, ApiError> {
         client_id: fresh::uuid(call.now)?.to_string(),
         name,
         section,
-        secret: secret.as_deref().map(|secret| api_key::hash(secret)),
+        secret: secret.as_deref().map(api_key::hash),
         created_at: call.now,
     };
     if call.app.store.create_client(&record).await? == ClientCreated::Full {
@@ -105,13 +105,14 @@ pub(crate) async fn create(mut call: TenantCall) -> Result<Answer, ApiError> {
         );
         return Err(ApiError::new(Kind::Conflict, detail));
     }
-    Answer::json(&CreatedClient {
+    let created = CreatedClient {
         client_id: record.client_id,
         client_secret: secret.map(|secret| secret.to_string()),
         name: record.name,
         section: section.as_str(),
         created_at: rfc3339(record.created_at),
-    })
+    };
+    Ok(Answer::json(&created)?.made("client_id", &created.client_id))
 }
 
 /// List the client applications.

@@ -82,8 +82,8 @@ pub(crate) async fn rotate(mut call: TenantCall) -> Result<Answer, ApiError> {
         return Err(ApiError::field(FieldError::value(["body".into()], problem)));
     }
     let patch = PushSecretsPatch {
-        client_secret: client_secret.as_deref().map(|secret| api_key::hash(secret)),
-        app_secret: app_secret.as_deref().map(|secret| api_key::hash(secret)),
+        client_secret: client_secret.as_deref().map(api_key::hash),
+        app_secret: app_secret.as_deref().map(api_key::hash),
         allows_app_secret: app_secret.as_ref().map(|_| true),
         ..PushSecretsPatch::default()
     };

@@ -93,7 +93,7 @@ pub(crate) async fn send(mut call: TenantCall) -> Result<Answer, ApiError> {
     let platforms = platforms(&call).await?;
     let ready = prepare(&call, request, text, &platforms)
         .await
-        .map_err(|e| e.as_a(None))?;
+        .map_err(|e| e.into_error_at(None))?;
     let sent = accept(&call, VecDeque::from([ready])).await?;
     let message_id = sent
         .first()
@@ -126,7 +126,7 @@ pub(crate) async fn send_bulk(mut call: TenantCall) -> Result<Answer, ApiError> 
     let mut all = VecDeque::with_capacity(requests.len());
     for (index, (Object(request), text)) in requests.into_iter().zip(texts).enumerate() {
         let ready = prepare(&call, request, text, &platforms).await;
-        let mut ready = ready.map_err(|refused| refused.as_a(Some(index)))?;
+        let mut ready = ready.map_err(|refused| refused.into_error_at(Some(index)))?;
         ready.lane = Lane::Bulk;
         ready.submission.lane = Lane::Bulk;
         all.push_back(ready);
@@ -222,7 +222,7 @@ enum Refused {
 
 impl Refused {
     /// The refusal; `index` is the message's place in a bulk.
-    fn as_a(self, index: Option<usize>) -> ApiError {
+    fn into_error_at(self, index: Option<usize>) -> ApiError {
         match self {
             Self::Error(error) => error,
             Self::Problem(mut problem) => {

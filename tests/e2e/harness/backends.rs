@@ -77,7 +77,8 @@ pub(crate) fn database_of(url: &str) -> &str {
 pub(super) fn dump(config: &Path) -> Option<String> {
     let url = store_url(config)?;
     let dump = "SET xmlbinary = hex;
-        SELECT query_to_xml(format('SELECT * FROM %I', table_name), false, true, '') FROM information_schema.tables WHERE table_schema = 'public'";
+        SELECT query_to_xml(format('SELECT * FROM %I', table_name), false, true, '')
+        FROM information_schema.tables WHERE table_schema = 'public'";
     Some(postgres().sql(database_of(&url), dump))
 }
 

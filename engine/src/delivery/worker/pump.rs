@@ -82,9 +82,8 @@ impl Worker {
                 return Ready::No;
             }
             if state.phase == Phase::Unclaimed {
-                // Neither before something of it may be sent, nor more than can be sent at once: a claim without progress
-                // counts against the job.
-                let idle = begun.get(&(tenant.clone(), lane)).copied();
+                // A claim counts against the job: none before something of it may be sent, nor more than that at once.
+                let idle = begun.get(&(tenant.clone(), lane));
                 if idle.is_some_and(|idle| idle.is_enough(left)) {
                     return Ready::No;
                 }

@@ -93,8 +93,8 @@ impl SelectedAudience {
 impl AppVersions {
     fn check(self, problems: &mut Vec<Problem>) -> VersionRange {
         for (name, bound) in [("min", &self.min), ("below", &self.below)] {
-            let is_bad = |bound: &&Box<str>| !is_version(bound) || bound.len() > VERSION_MAX;
-            if bound.as_ref().is_some_and(|bound| is_bad(&bound)) {
+            let is_bad = |bound: &str| !is_version(bound) || bound.len() > VERSION_MAX;
+            if bound.as_deref().is_some_and(is_bad) {
                 let message = "is a version as in 2.0.1, of at most 64 bytes";
                 problems.push(Problem::value(
                     at("app_versions").chain([name.into()]),
