@@ -2,6 +2,8 @@
 //! a running server. What may be done is asked of the one table; which routes there are, of the server's own documents.
 //! It must not know what an operation does beyond what a request must name to be judged.
 
+mod apps;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use clarion_auth::permission::{Target, operators};
@@ -243,6 +245,7 @@ fn filled(route: &Route, place: &Place) -> String {
     }
     let query = match route.operation {
         Operation::ListTenants => format!("?org_id={}", place.org),
+        Operation::ReadSubscriptions => format!("?deviceId={NOBODY}"),
         Operation::ListServiceIds if !route.path.contains('{') => {
             format!("?account_id={}", place.org)
         }
@@ -254,10 +257,13 @@ fn filled(route: &Route, place: &Place) -> String {
     path + &query
 }
 
-/// What must be in a body for the organisation to be known.
+/// What must be in a body for the tenant or the organisation to be known.
 fn body(operation: Operation, place: &Place) -> Value {
     let iam_id = format!("iam-{}", place.service);
     match operation {
+        Operation::Send => {
+            json!({"app_id": place.tenant, "user_id": NOBODY, "title": "t", "body": "b"})
+        }
         Operation::CreateTenant => json!({"org_id": place.org}),
         Operation::CreateServiceId => json!({"account_id": place.org, "name": "s"}),
         Operation::CreateIamKey => json!({"name": "k", "iam_id": iam_id}),
@@ -268,7 +274,9 @@ fn body(operation: Operation, place: &Place) -> Value {
 /// What the table says.
 fn verdict(route: &Route, principal: &Principal, place: &Place) -> Result<(), Denied> {
     let zoe = NOBODY.parse().unwrap();
-    let names_tenant = route.path.contains("{tenant}") || route.path.contains("{applicationId}");
+    let names_tenant = ["{tenant}", "{applicationId}", "/push/send"]
+        .iter()
+        .any(|named| route.path.contains(named));
     let everywhere = operators();
     // The list of all dead letters is about nobody's organisation but theirs.
     let is_about_all = route.path == "/operate/dead";
@@ -308,18 +316,26 @@ async fn ask(route: &Route, holder: &Holder, server: &Server, place: &Place) -> 
     Caller::send(request).await.status
 }
 
+/// What the answer must be: `None` when it gets past the table.
+fn refusal(route: &Route, principal: Option<&Principal>, place: &Place) -> Option<u16> {
+    match principal {
+        Some(
+            principal @ (Principal::TenantKey { .. }
+            | Principal::Person { .. }
+            | Principal::ServiceId { .. }),
+        ) => verdict(route, principal, place).err().map(|_denied| 403),
+        principal => apps::refusal(route, principal, place),
+    }
+}
+
 /// A cell of the table, asked over HTTP: what is wrong with the answer.
 async fn cell(route: &Route, holder: &Holder, server: &Server, place: &Place) -> Option<String> {
     let status = ask(route, holder, server, place).await;
-    let expected = holder
-        .principal
-        .as_ref()
-        .map(|principal| verdict(route, principal, place));
+    let expected = refusal(route, holder.principal.as_ref(), place);
     let is_right = match expected {
-        None => status == 401,
-        Some(Err(_)) => status == 403,
+        Some(refused) => status == refused,
         // Whatever else is wrong with the request: it got past the table.
-        Some(Ok(())) => status != 401 && status != 403 && status != 405 && status < 500,
+        None => status != 401 && status != 403 && status != 405 && status < 500,
     };
     let Route {
         method,
@@ -342,6 +358,7 @@ async fn every_credential_does_over_http_what_the_one_table_says_and_nothing_els
     let mut holders = keys(server, &own).await;
     holders.extend(people(server));
     holders.extend(services(server, &own).await);
+    holders.extend(apps::holders(server, &own).await);
     holders.push(Holder {
         name: "nobody".to_owned(),
         principal: None,
@@ -355,8 +372,7 @@ async fn every_credential_does_over_http_what_the_one_table_says_and_nothing_els
         for holder in &holders {
             wrong.extend(cell(route, holder, server, &foreign).await);
             asked += 1;
-            let principal = holder.principal.as_ref();
-            let is_allowed = principal.is_some_and(|one| verdict(route, one, &own).is_ok());
+            let is_allowed = refusal(route, holder.principal.as_ref(), &own).is_none();
             match at_last(route).filter(|_| is_allowed) {
                 Some(place) => later.push((place, route, holder)),
                 None => {
@@ -389,6 +405,9 @@ async fn every_route_is_in_the_table_and_what_no_document_names_is_not_there() {
     let (routes, open) = routes();
     let expected = [
         "/",
+        "/docs",
+        "/docs/page.js",
+        "/docs/style.css",
         "/health",
         "/identity/token",
         "/livez",

@@ -43,7 +43,8 @@ impl Answer {
 pub(crate) struct Caller {
     http: Client,
     base: String,
-    credential: Option<(&'static str, String)>,
+    /// Headers.
+    credential: Vec<(&'static str, String)>,
 }
 
 impl Caller {
@@ -51,7 +52,7 @@ impl Caller {
         Self {
             http,
             base: base.to_owned(),
-            credential: None,
+            credential: Vec::new(),
         }
     }
 
@@ -64,12 +65,18 @@ impl Caller {
     }
 
     pub(crate) fn bearer(mut self, access_token: &str) -> Self {
-        self.credential = Some(("authorization", format!("Bearer {access_token}")));
+        self.credential = vec![("authorization", format!("Bearer {access_token}"))];
         self
     }
 
     pub(crate) fn api_key(mut self, key: &str) -> Self {
-        self.credential = Some(("x-api-key", key.to_owned()));
+        self.credential = vec![("x-api-key", key.to_owned())];
+        self
+    }
+
+    /// One more header of a credential.
+    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.credential.push((name, value.to_owned()));
         self
     }
 
@@ -84,10 +91,11 @@ impl Caller {
     /// A request with the credential on it.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
-        match &self.credential {
-            Some((name, value)) => request.header(*name, value),
-            None => request,
-        }
+        self.credential
+            .iter()
+            .fold(request, |request, (name, value)| {
+                request.header(*name, value)
+            })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -6,8 +6,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::proxy::Proxy;
 use super::{said_within, secrets, world};
-use crate::harness::{PATIENCE, Tenant, World, apple, google, seed};
+use crate::harness::{ORG, PATIENCE, Tenant, World, apple, google, seed};
+
+/// Where the package asks for access tokens; it is built in.
+const IAM_HOST: &str = "iam.cloud.ibm.com";
 
 /// The program in a directory of its own, with the package from the registry beside it.
 fn node(home: &Path) -> Command {
@@ -48,8 +52,10 @@ fn answers(command: &mut Command) -> Vec<Value> {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{errors}");
     let lines = String::from_utf8(output.stdout).unwrap();
+    // The package says things of its own.
     lines
         .lines()
+        .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
@@ -138,4 +144,43 @@ async fn ibms_own_client_sends_with_an_app_secret() {
     let refused = answers(command.env("SECRET", "wrong"));
     let statuses: Vec<&Value> = refused.iter().map(|answer| &answer["status"]).collect();
     assert_eq!(statuses, [401, 401]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ibms_own_client_exchanges_an_api_key_and_sends() {
+    let world = world().await;
+    let tenant = world.tenant().await;
+    let devices = devices(&world, &tenant).await;
+    let person = world.person();
+    let grants = json!([{"tenant_id": tenant.id, "role": "Writer"}]);
+    let body = json!({"account_id": ORG, "name": "sender", "grants": grants});
+    let service = person.post("/v1/serviceids/", &body).await;
+    assert_eq!(service.status, 201, "{}", service.text);
+    let body = json!({"name": "sender", "iam_id": service.json()["iam_id"]});
+    let key = person.post("/v1/apikeys", &body).await;
+    assert_eq!(key.status, 201, "{}", key.text);
+    let key = key.json()["apikey"].as_str().unwrap().to_owned();
+    let proxy = Proxy::start(IAM_HOST, world.server.public()).await;
+    let home = tempfile::tempdir().unwrap();
+    let authority = home.path().join("ca.pem");
+    std::fs::write(&authority, &proxy.ca_pem).unwrap();
+    let mut command = node(home.path());
+    command
+        .env("HOST", world.server.public())
+        .env("APP", &tenant.id)
+        .env("USER", "u1");
+    command
+        .env("HTTPS_PROXY", &proxy.url)
+        .env("NO_PROXY", "127.0.0.1");
+    command.env("NODE_EXTRA_CA_CERTS", &authority);
+    let told = answers(command.env("API_KEY", &key));
+    let (token, sent) = told.split_first().unwrap();
+    assert_eq!(
+        token,
+        &json!({"what": "token", "status": 200, "body": "eyJ"})
+    );
+    arrives(&world, &devices, sent).await;
+    // A key that nobody made gets no token, and nothing is sent.
+    let refused = answers(command.env("API_KEY", "nobody-made-this"));
+    assert_eq!(refused, [json!({"what": "token", "status": 0, "body": ""})]);
 }

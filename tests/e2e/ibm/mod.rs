@@ -3,6 +3,7 @@
 
 mod client;
 mod face;
+mod proxy;
 
 use std::time::Duration;
 

@@ -286,7 +286,8 @@ async fn with_api_keys_only_the_tenants_own_key_opens() {
         Some(deleted.reveal()),
     ];
     let weaker = weaker.iter().map(|key| Some(key.reveal()));
-    for api_key in refused.into_iter().chain(weaker) {
+    let refused: Vec<_> = refused.into_iter().chain(weaker).collect();
+    for api_key in refused.iter().copied() {
         let incoming = Incoming {
             api_key,
             ..house::incoming("acme.bulk", &body)
