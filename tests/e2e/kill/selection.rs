@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{Phase, Run, finish, ledger};
-use crate::harness::{PATIENCE, alone, seed, size, until};
+use crate::harness::{PATIENCE, alone, are_servers, seed, size, until};
 
 /// Devices of one registration.
 const REGISTERED_AT_ONCE: usize = 10_000;
@@ -75,7 +75,9 @@ async fn a_killed_server_pages_every_device_of_a_selection_once() {
 
     let mut paging = 0;
     for _ in 0..KILLS {
-        assert!(run.kill_in(Phase::Sending).await, "it was through before");
+        let hit = run.kill_in(Phase::Sending).await;
+        // On servers the claims of a process that died hold for a while, in which nothing need be sent.
+        assert!(hit || are_servers(), "it was through before");
         // Some of it was not even read when the server died.
         let status = until("the status after the kill", PATIENCE, || async {
             let status = run.calls(0).status(&id).await;
