@@ -252,7 +252,6 @@ pub(crate) struct TenantCall {
     /// The tenant of the path.
     pub(crate) tenant: TenantId,
     /// The organisation by which the caller was judged, where organisations decide.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     org: Option<OrgId>,
     /// Its row, where authorisation needed it.
     row: Option<Tenant>,
@@ -308,7 +307,6 @@ impl TenantCall {
 
     /// Whether the caller may do something else to the tenant as well: where only the body says which of several
     /// operations it is, the route names the least, and the handler asks about the others.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) fn allows(&self, operation: Operation) -> Result<(), ApiError> {
         let target = Target {
             tenant: Some(&self.tenant),

@@ -103,7 +103,6 @@ const TABLE: [(Kind, StatusCode, &str); 13] = [
 
 /// What kind of success it is; each has one status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(dead_code, reason = "for faces whose routes are still to come")]
 pub(crate) enum Success {
     /// 200
     #[default]
@@ -232,14 +231,12 @@ impl ApiError {
     }
 
     /// The same with the code by which a face's clients know it.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
     /// The same in the shape of another face than that of the path.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) fn shaped(mut self, face: Face) -> Self {
         self.face = Some(face);
         self

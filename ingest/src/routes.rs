@@ -69,7 +69,6 @@ impl Routes {
     }
 
     /// Has the routes that follow know their callers in another way than by an API key or an access token.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) fn authenticated_by(mut self, authenticator: Authenticator) -> Self {
         self.authenticator = authenticator;
         self

@@ -30,7 +30,8 @@ impl UsedKeys {
             let noted = used
                 .entry(of)
                 .or_insert_with(|| (key.tenant.clone(), 0, now));
-            *noted = (noted.0.clone(), noted.1 + 1, now);
+            noted.1 += 1;
+            noted.2 = now;
         }
     }
 

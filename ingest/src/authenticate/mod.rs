@@ -33,7 +33,6 @@ const REFUSED: &str = "no valid credential: send an API key in X-API-Key, or an 
 pub(crate) struct Shown<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// The named parts of the path, percent-decoded.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) path: &'a [(String, String)],
     /// What is asked for: some routes must never answer 401.
     pub(crate) operation: Operation,
@@ -41,7 +40,6 @@ pub(crate) struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     /// A part of the path; empty when the route has none of that name.
-    #[allow(dead_code, reason = "for faces whose routes are still to come")]
     pub(crate) fn part(&self, name: &str) -> &'a str {
         let part = self.path.iter().find(|(known, _)| known == name);
         part.map_or("", |(_, value)| value)
