@@ -25,8 +25,8 @@ use crate::{clients, docs, health, iam, ibm, notify, operate, org};
 #[openapi(
     info(title = "Clarion", description = "Push delivery to APNs and FCM."),
     modifiers(&Credentials),
-    components(schemas(refusals::ProblemBody, refusals::ProblemDetail, refusals::FieldProblem,
-        refusals::PushProblemBody)),
+    components(schemas(refusals::PushProblemBody, refusals::IamProblemBody, refusals::IamProblemError,
+        refusals::TokenProblemBody, refusals::TokenProblemContext)),
     paths(
         health::root, health::health, health::livez, health::readyz, document,
         docs::page, docs::script, docs::style,
@@ -46,6 +46,16 @@ use crate::{clients, docs, health, iam, ibm, notify, operate, org};
     )
 )]
 struct Document;
+
+/// What the refusals of both listeners are made of.
+#[derive(OpenApi)]
+#[openapi(components(schemas(
+    refusals::ProblemBody,
+    refusals::ProblemDetail,
+    refusals::FieldProblem,
+    refusals::FieldStep
+)))]
+struct Refusals;
 
 struct Credentials;
 
@@ -77,6 +87,7 @@ const OPERATION: &str = "x-clarion-operation";
 #[must_use]
 pub fn openapi() -> String {
     let mut document = Document::openapi();
+    document.merge(Refusals::openapi());
     document.merge(ibm::Document::openapi());
     document.merge(clients::Document::openapi());
     let versioned = Server::new(VERSION_PREFIX);
@@ -91,6 +102,7 @@ pub fn openapi() -> String {
 #[must_use]
 pub fn operator_openapi() -> String {
     let mut document = operate::Document::openapi();
+    document.merge(Refusals::openapi());
     Credentials.modify(&mut document);
     for line in operate::routes(Routes::unmounted()).finish().1 {
         complete(&mut document, &line);
@@ -133,7 +145,10 @@ fn complete(document: &mut utoipa::openapi::OpenApi, line: &Line) {
     match Face::of(&line.path) {
         Face::Notify => refusals::add(operation, line),
         Face::IbmPush => refusals::add_push(operation, line),
-        _ => {}
+        Face::Iam => refusals::add_iam(operation, line),
+        Face::IamToken => refusals::add_token(operation),
+        // It has no paths of its own.
+        Face::Gateway => {}
     }
     name(operation);
     if let Some(judged) = line.operation {
@@ -252,5 +267,58 @@ mod tests {
                 assert!(seen.insert(id.clone()), "{id} twice");
             }
         }
+    }
+
+    fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str));
+                members.values().for_each(|one| references(one, found));
+            }
+            Value::Array(list) => list.iter().for_each(|one| references(one, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_to_a_schema() {
+        for text in [openapi(), operator_openapi()] {
+            let document: Value = serde_json::from_str(&text).unwrap();
+            let mut found = BTreeSet::new();
+            references(&document, &mut found);
+            assert!(found.contains("#/components/schemas/Problem"));
+            for reference in found {
+                let pointer = reference.trim_start_matches('#');
+                assert!(document.pointer(pointer).is_some(), "{reference}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_face_documents_its_refusals_in_its_own_shape() {
+        let document: Value = serde_json::from_str(&openapi()).unwrap();
+        let schema = |path: &str, method: &str, status: &str| {
+            let response = &document["paths"][path][method]["responses"][status];
+            response["content"]["application/json"]["schema"]["$ref"].clone()
+        };
+        for (path, method, status, name) in [
+            ("/identity/token", "post", "400", "TokenProblem"),
+            ("/v1/apikeys", "post", "401", "IamProblem"),
+            ("/v1/apikeys/{id}", "put", "409", "IamProblem"),
+            ("/v1/serviceids", "get", "400", "IamProblem"),
+            ("/v1/serviceids/{id}", "delete", "404", "IamProblem"),
+            ("/tenants/{tenant}", "get", "404", "Problem"),
+        ] {
+            let expected = format!("#/components/schemas/{name}");
+            assert_eq!(schema(path, method, status), expected, "{method} {path}");
+        }
+        let steps = &document["components"]["schemas"]["FieldStep"]["oneOf"];
+        let kinds: Vec<_> = steps
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["type"])
+            .collect();
+        assert_eq!(kinds, ["string", "integer"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The refusals of the native face, as the API's description tells them: which statuses a route can answer with, and their body.
+//! The refusals of every face, as the API's description tells them: which statuses a route can answer with, and their body.
 //! It must not know why a request is refused.
 
 use http::Method;
@@ -46,11 +46,21 @@ pub(super) enum ProblemDetail {
 #[derive(Serialize, ToSchema)]
 pub(super) struct FieldProblem {
     /// `body`, `query`, `path` or `header`, then the way to the field.
-    #[schema(value_type = Vec<Object>)]
-    loc: Vec<String>,
+    loc: Vec<FieldStep>,
     msg: String,
     #[schema(rename = "type")]
     kind: String,
+}
+
+/// The name of a member, or the place in a list.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "described only")]
+pub(super) enum FieldStep {
+    #[schema(title = "name")]
+    Name(String),
+    #[schema(title = "place")]
+    Place(u64),
 }
 
 /// What a status says on any route.
@@ -89,7 +99,7 @@ pub(super) fn add(operation: &mut Operation, line: &Line) {
         let known = &mut operation.responses.responses;
         known
             .entry(status.to_owned())
-            .or_insert_with(|| RefOr::T(refusal(status)));
+            .or_insert_with(|| RefOr::T(refusal(status, "Problem")));
     }
 }
 
@@ -139,6 +149,81 @@ pub(super) fn add_push(operation: &mut Operation, line: &Line) {
     }
 }
 
+/// A refusal of the management of service IDs and keys.
+#[derive(ToSchema)]
+#[schema(as = IamProblem)]
+#[expect(dead_code, reason = "described only")]
+pub(super) struct IamProblemBody {
+    /// Under which the log knows the request.
+    trace: String,
+    /// One.
+    errors: Vec<IamProblemError>,
+    #[schema(minimum = 400, maximum = 599)]
+    status_code: u16,
+}
+
+/// What is wrong.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described only")]
+pub(super) struct IamProblemError {
+    #[schema(example = "invalid_access_token")]
+    code: String,
+    /// A sentence.
+    message: String,
+}
+
+/// A refusal of the exchange of keys for access tokens.
+#[derive(ToSchema)]
+#[schema(as = TokenProblem)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "described only")]
+pub(super) struct TokenProblemBody {
+    /// `BXNIM` and a number, as IBM lists them.
+    #[schema(example = "BXNIM0415E")]
+    error_code: String,
+    /// A sentence.
+    error_message: String,
+    context: TokenProblemContext,
+}
+
+/// Where it was refused.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "described only")]
+pub(super) struct TokenProblemContext {
+    /// Under which the log knows the request.
+    request_id: String,
+    url: String,
+}
+
+/// Adds every refusal that a route of IBM's identity management can answer with. Like its other faces it knows no 422.
+pub(super) fn add_iam(operation: &mut Operation, line: &Line) {
+    let mut statuses = vec!["400", "401", "403", "404", "408", "429", "503"];
+    if line.method != Method::GET {
+        statuses.extend(["409", "413", "415"]);
+    }
+    describe(operation, &statuses, "IamProblem");
+}
+
+/// The same of the exchange of keys, where a refused key is a wrong value and not a missing credential.
+pub(super) fn add_token(operation: &mut Operation) {
+    describe(operation, &["400", "408", "413", "503"], "TokenProblem");
+}
+
+/// Adds refusals of a face that says with 400 what others say with 422.
+fn describe(operation: &mut Operation, statuses: &[&'static str], schema: &str) {
+    for status in statuses {
+        let mut response = refusal(status, schema);
+        if *status == "400" {
+            "The request breaks a rule; the message says which."
+                .clone_into(&mut response.description);
+        }
+        let known = &mut operation.responses.responses;
+        let entry = known.entry((*status).to_owned());
+        entry.or_insert_with(|| RefOr::T(response));
+    }
+}
+
 fn statuses(operation: &Operation, line: &Line) -> Vec<&'static str> {
     let parameters = operation.parameters.iter().flatten();
     let has = |place: &ParameterIn| {
@@ -161,10 +246,10 @@ fn statuses(operation: &Operation, line: &Line) -> Vec<&'static str> {
     statuses
 }
 
-fn refusal(status: &'static str) -> Response {
+fn refusal(status: &str, schema: &str) -> Response {
     let saying = SAYINGS.iter().find(|(known, _)| *known == status);
     let description = saying.map_or("", |(_, saying)| saying);
-    let body = Content::new(Some(Ref::from_schema_name("Problem")));
+    let body = Content::new(Some(Ref::from_schema_name(schema)));
     let mut response = ResponseBuilder::new()
         .description(description)
         .content("application/json", body);
